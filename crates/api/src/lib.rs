@@ -1,0 +1,1 @@
+//! The KubeTask API types and their CRDs

@@ -1,0 +1,4 @@
+//! The kubetask command.
+
+/// Entry point.
+pub fn main() {}

@@ -1,0 +1,5 @@
+//! The `kubetask` binary.
+
+fn main() {
+    kubetask::main();
+}

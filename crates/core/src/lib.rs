@@ -1,0 +1,1 @@
+//! KubeTask's decisions: pure functions from the world to a plan

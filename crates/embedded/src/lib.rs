@@ -1,0 +1,1 @@
+//! The embedded Kubernetes: store, API server, controllers and node in one process

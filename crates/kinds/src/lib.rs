@@ -1,0 +1,1 @@
+//! The built-in Kubernetes kinds: schemas, defaults, validation, tables

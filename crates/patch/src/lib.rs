@@ -1,0 +1,1 @@
+//! JSON patch, merge patch, strategic merge, server-side apply, managed fields

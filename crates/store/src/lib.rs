@@ -1,0 +1,1 @@
+//! A small durable revisioned store: bytes, keys, revisions, watches

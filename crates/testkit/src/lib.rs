@@ -1,0 +1,1 @@
+//! Test fixtures: in-process clusters, scenarios, fault injection
