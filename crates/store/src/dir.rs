@@ -1,0 +1,104 @@
+//! [`Dir`]: the store's directory, locked against other processes, and what may be in it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::OpenError;
+
+const LOCK: &str = "lock";
+const DATA: &str = "store.redb";
+/// A database that is being created; it gets its name once it is complete.
+const NEW: &str = "store.redb.new";
+
+/// A locked directory. The lock goes with the value (or the process).
+pub(crate) struct Dir {
+    path: PathBuf,
+    /// Holds the lock.
+    _lock: File,
+}
+
+impl Dir {
+    /// Creates the directory if need be, makes sure that it is a store's or empty, and locks it.
+    pub(crate) fn lock(path: &Path) -> Result<Dir, OpenError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))?;
+        foreign(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io("restrict", path))?;
+        let lock_path = path.join(LOCK);
+        let mut lock = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
+            .open(&lock_path)
+            .map_err(io("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(e)) => return Err(io("lock", &lock_path)(e)),
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // The number is only for the message.
+                let _ = (&lock).take(32).read_to_string(&mut pid);
+                return Err(OpenError::Locked { path: path.to_owned(), pid: pid.trim().parse().ok() });
+            }
+        }
+        lock.set_len(0).and_then(|()| lock.rewind()).map_err(io("write", &lock_path))?;
+        writeln!(lock, "{}", std::process::id()).map_err(io("write", &lock_path))?;
+        Ok(Dir { path: path.to_owned(), _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path.join(DATA)
+    }
+
+    /// An empty file for a new database; what an interrupted creation left behind is removed.
+    pub(crate) fn create_new(&self) -> Result<File, OpenError> {
+        let path = self.path.join(NEW);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(e)),
+            _ => {}
+        }
+        private(OpenOptions::new().read(true).write(true).create_new(true)).open(&path).map_err(io("create", &path))
+    }
+
+    /// Gives the complete new database its name, durably.
+    pub(crate) fn adopt_new(&self) -> Result<(), OpenError> {
+        let (new, data) = (self.path.join(NEW), self.data());
+        fs::rename(&new, &data).map_err(io("rename", &new))?;
+        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(io("sync", &self.path))
+    }
+
+    pub(crate) fn open_data(&self) -> std::io::Result<File> {
+        private(OpenOptions::new().read(true).write(true)).open(self.data())
+    }
+}
+
+/// Refuses a directory in which somebody else keeps things.
+fn foreign(path: &Path) -> Result<(), OpenError> {
+    let mut unknown = None;
+    for item in fs::read_dir(path).map_err(io("read", path))? {
+        let name = item.map_err(io("read", path))?.file_name();
+        match name.to_str() {
+            Some(DATA) => return Ok(()),
+            Some(LOCK | NEW | "lost+found") => {}
+            _ => unknown = Some(name),
+        }
+    }
+    match unknown {
+        None => Ok(()),
+        Some(name) => Err(OpenError::Foreign {
+            path: path.to_owned(),
+            detail: format!("it holds {} but no {DATA}", name.to_string_lossy()),
+        }),
+    }
+}
+
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.mode(0o600)
+}
+
+pub(crate) fn io(step: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Io { step, path, source }
+}
