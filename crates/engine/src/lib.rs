@@ -1,9 +1,38 @@
 //! Container engines: one interface, several ways to run a container.
 //!
 //! * [`spec`]: what to run, as data.
-//! * [`traits`]: the [`ContainerEngine`](traits::ContainerEngine) interface.
+//! * [`traits`]: the [`ContainerEngine`] interface.
+//! * [`local`]: containers as sandboxed processes of this machine, without any daemon or image.
+//! * [`router`]: several engines behind names that can be stored.
+//! * [`fake`]: an engine that follows a script, for the tests of whoever uses an engine.
+//! * [`image`]: recognition of KubeTask's own image.
 //!
 //! A library of its own: it knows nothing of Tasks or Pods.
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub mod fake;
+pub mod image;
+pub mod local;
+mod log;
+pub mod router;
+mod shim;
 pub mod spec;
 pub mod traits;
+
+pub use fake::FakeEngine;
+pub use image::OWN_IMAGE_REPOSITORY;
+pub use local::{LocalEngine, LocalOptions};
+pub use router::EngineRouter;
+pub use traits::{ContainerEngine, EngineError};
+
+/// First argument with which a program is a shim and must call [`shim_main`] at once, before it does anything else (no
+/// threads, no runtime).
+pub const SHIM_ARGUMENT: &str = "__shim";
+
+/// What a program started with [`SHIM_ARGUMENT`] does: it keeps one container of the [`LocalEngine`] and ends with it.
+/// `args` are all arguments of the process, its name included.
+pub fn shim_main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    shim::main(args.skip(2))
+}

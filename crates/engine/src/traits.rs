@@ -49,6 +49,14 @@ pub enum EngineError {
         /// What was asked for.
         what: String,
     },
+    /// No engine of this name is configured.
+    #[error("no engine {route:?} here (there is: {known})")]
+    NoRoute {
+        /// The name asked for.
+        route: String,
+        /// The names there are.
+        known: String,
+    },
     /// A system call or file operation failed.
     #[error("{step}")]
     Io {
@@ -142,9 +150,11 @@ pub trait ContainerEngine: Send + Sync + 'static {
     /// Forgets an ended container and everything the engine keeps of it, except its log. Not found is success.
     async fn remove(&self, id: &ContainerId) -> Result<()>;
 
-    /// Runs a program in a running container.
+    /// Runs a program in a running container. A program that cannot be run ends with 126 or 127 and says why on its
+    /// standard error. Dropping [`Session::exit`] before the program ended kills it.
     async fn exec(&self, id: &ContainerId, spec: &ExecSpec) -> Result<Session>;
 
-    /// Connects to a running container's own input and (from now on) output.
+    /// Connects to a running container's own input and (from now on) output. Shutting the session's input down closes
+    /// the container's input; merely dropping it detaches and leaves the container's input open for the next.
     async fn attach(&self, id: &ContainerId, stdin: bool) -> Result<Session>;
 }
