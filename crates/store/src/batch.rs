@@ -13,6 +13,7 @@ use crate::options::{Change, Expect, Write, Written};
 pub(crate) const MAX_KEY_BYTES: usize = 4096;
 
 /// A checked change, ready to be committed and then published.
+#[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) bucket: Arc<str>,
     pub(crate) kind: EventKind,

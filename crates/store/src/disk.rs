@@ -8,7 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition, TableError,
+};
 
 use crate::batch::Planned;
 use crate::dir::{Dir, io as io_error};
@@ -39,6 +41,8 @@ pub(crate) struct Disk {
     /// `None` after an I/O error; the next commit opens it again.
     db: Option<Database>,
     opener: Opener,
+    /// Changes that failed, oldest first: some of them may be on the disk all the same.
+    doubtful: Vec<Planned>,
     dir: Dir,
 }
 
@@ -57,7 +61,7 @@ impl Disk {
                 initialise(&db).map_err(|e| open_error(&dir, e))?;
                 dir.adopt_new()?;
                 let loaded = Loaded { revision: 0, entries: Vec::new() };
-                return Ok((Disk { db: Some(db), opener, dir }, loaded));
+                return Ok((Disk { db: Some(db), opener, doubtful: Vec::new(), dir }, loaded));
             }
             Err(e) => return Err(io_error("open", &dir.data())(e)),
         };
@@ -75,35 +79,36 @@ impl Disk {
             let detail = "the data file's structure is broken".into();
             Err(OpenError::Corrupt { path: dir.path().to_owned(), detail })
         })?;
-        Ok((Disk { db: Some(db), opener, dir }, loaded))
+        Ok((Disk { db: Some(db), opener, doubtful: Vec::new(), dir }, loaded))
     }
 
     /// Makes changes durable, all or none. `revision` is the store's after them.
     ///
-    /// After an I/O error it is uncertain whether the changes are on disk, so the file is opened again and asked: what
-    /// it says is the truth from then on.
-    pub(crate) fn commit(&mut self, planned: &[Planned], revision: Revision) -> Result<(), String> {
-        if self.db.is_none() {
-            self.reopen()?;
-        }
-        let Some(db) = &self.db else { return Err("the data file is not open".into()) };
-        let error = match commit(db, planned, revision) {
-            Ok(()) => return Ok(()),
+    /// After an I/O error nobody knows what is on the disk: even what can be read back may only be in the kernel's
+    /// cache. So a failed commit did not happen, and the next one begins by taking it back.
+    pub(crate) fn commit(&mut self, planned: Vec<Planned>, revision: Revision) -> Result<Vec<Planned>, String> {
+        let error = match self.try_commit(&planned, revision) {
+            Ok(()) => return Ok(planned),
             Err(error) => error,
         };
         self.db = None;
-        match self.reopen() {
-            Ok(found) if found >= revision => Ok(()),
-            _ => Err(error.to_string()),
+        self.doubtful.extend(planned);
+        // If this works already, the store is as if nothing had happened; if not, there is always the next commit.
+        if self.try_commit(&[], revision).is_err() {
+            self.db = None;
         }
+        Err(error.to_string())
     }
 
-    fn reopen(&mut self) -> Result<Revision, String> {
-        let file = self.dir.open_data().map_err(|e| format!("cannot open the data file: {e}"))?;
-        let db = (self.opener)(file).map_err(|e| e.to_string())?;
-        let revision = read_meta(&db, "revision").map_err(|e| e.to_string())?;
-        self.db = Some(db);
-        Ok(revision.unwrap_or(0))
+    fn try_commit(&mut self, planned: &[Planned], revision: Revision) -> Result<(), redb::Error> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => (self.opener)(self.dir.open_data()?)?,
+        };
+        let db = self.db.insert(db);
+        commit(db, &self.doubtful, planned, revision)?;
+        self.doubtful.clear();
+        Ok(())
     }
 }
 
@@ -123,10 +128,16 @@ fn initialise(db: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn commit(db: &Database, planned: &[Planned], revision: Revision) -> Result<(), redb::Error> {
+fn commit(db: &Database, revert: &[Planned], planned: &[Planned], revision: Revision) -> Result<(), redb::Error> {
     let transaction = db.begin_write()?;
     {
         let mut objects = transaction.open_table(OBJECTS)?;
+        for change in revert.iter().rev() {
+            match &change.prev {
+                Some(prev) => insert(&mut objects, &change.bucket, prev)?,
+                None => drop(objects.remove(change.entry.created)?),
+            }
+        }
         // Of several changes to one key only the last one matters to the disk.
         let mut settled = HashSet::with_capacity(planned.len());
         for change in planned.iter().rev() {
@@ -134,19 +145,19 @@ fn commit(db: &Database, planned: &[Planned], revision: Revision) -> Result<(), 
                 continue;
             }
             match change.kind {
-                EventKind::Put => {
-                    let size = record::size(&change.bucket, &change.entry);
-                    let mut slot = objects.insert_reserve(change.entry.created, size)?;
-                    record::encode(&change.bucket, &change.entry, slot.as_mut());
-                }
-                EventKind::Delete => {
-                    objects.remove(change.entry.created)?;
-                }
+                EventKind::Put => insert(&mut objects, &change.bucket, &change.entry)?,
+                EventKind::Delete => drop(objects.remove(change.entry.created)?),
             }
         }
         transaction.open_table(META)?.insert("revision", revision)?;
     }
     transaction.commit()?;
+    Ok(())
+}
+
+fn insert(objects: &mut Table<'_, u64, &'static [u8]>, bucket: &str, entry: &Entry) -> Result<(), redb::Error> {
+    let mut slot = objects.insert_reserve(entry.created, record::size(bucket, entry))?;
+    record::encode(bucket, entry, slot.as_mut());
     Ok(())
 }
 
@@ -233,5 +244,99 @@ impl StorageBackend for FileBackend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Fails every operation from the n-th on, until it is mended.
+    #[derive(Debug)]
+    struct Failing {
+        inner: FileBackend,
+        left: Arc<AtomicI64>,
+    }
+
+    impl Failing {
+        fn count(&self) -> io::Result<()> {
+            if self.left.fetch_sub(1, Ordering::SeqCst) > 0 { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+    }
+
+    impl StorageBackend for Failing {
+        fn len(&self) -> io::Result<u64> {
+            self.inner.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.inner.read(offset, out)
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.count().and_then(|()| self.inner.set_len(len))
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.count().and_then(|()| self.inner.sync_data())
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.count().and_then(|()| self.inner.write(offset, data))
+        }
+    }
+
+    fn planned(created: Revision, revision: Revision, text: &str) -> Planned {
+        let bytes = Bytes::from(text.repeat(3000));
+        let entry = Entry::new(format!("k{created}").into(), bytes, created, revision);
+        Planned { bucket: "b".into(), kind: EventKind::Put, entry, prev: None }
+    }
+
+    fn contents(loaded: &Loaded) -> Vec<(Revision, Revision)> {
+        loaded.entries.iter().map(|(_, e)| (e.created, e.revision)).collect()
+    }
+
+    /// However far a commit gets before the disk is full: it is whole or absent, the answer says which, and once there
+    /// is room again the store goes on.
+    #[test]
+    fn a_full_disk_leaves_all_or_nothing() {
+        let mut failed = 0;
+        for survive in 0..60 {
+            let temp = tempfile::tempdir().unwrap();
+            let left = Arc::new(AtomicI64::new(i64::MAX));
+            let shared = left.clone();
+            let opener: Opener =
+                Box::new(move |file| open_database(Failing { inner: FileBackend { file }, left: shared.clone() }));
+            let (mut disk, _) = Disk::open_with(Dir::lock(temp.path()).unwrap(), opener).unwrap();
+            disk.commit(vec![planned(1, 1, "a"), planned(2, 2, "b")], 2).unwrap();
+
+            left.store(survive, Ordering::SeqCst);
+            let mut update = planned(1, 3, "c");
+            update.prev = Some(planned(1, 1, "a").entry);
+            let answer = disk.commit(vec![update, planned(4, 4, "d")], 4);
+            left.store(i64::MAX, Ordering::SeqCst);
+            failed += usize::from(answer.is_err());
+            disk.commit(vec![planned(5, 5, "e")], 5).unwrap();
+            drop(disk);
+
+            let (_, loaded) = Disk::open(Dir::lock(temp.path()).unwrap()).unwrap();
+            let expected: &[_] =
+                if answer.is_ok() { &[(1, 3), (2, 2), (4, 4), (5, 5)] } else { &[(1, 1), (2, 2), (5, 5)] };
+            assert_eq!((contents(&loaded), loaded.revision), (expected.to_vec(), 5), "after {survive}: {answer:?}");
+        }
+        assert!((5..55).contains(&failed), "some commits failed, some did not: {failed}");
+    }
+
+    #[test]
+    fn only_the_last_of_several_changes_is_written() {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut disk, _) = Disk::open(Dir::lock(temp.path()).unwrap()).unwrap();
+        let mut gone = planned(1, 3, "");
+        gone.kind = EventKind::Delete;
+        disk.commit(vec![planned(1, 1, "a"), planned(1, 2, "b"), gone, planned(4, 4, "c"), planned(4, 5, "d")], 5)
+            .unwrap();
+        drop(disk);
+        let (_, loaded) = Disk::open(Dir::lock(temp.path()).unwrap()).unwrap();
+        assert_eq!((contents(&loaded), loaded.revision), (vec![(4, 5)], 5));
     }
 }

@@ -55,7 +55,7 @@ pub enum OpenError {
     },
 }
 
-/// Why a write did not happen. Unless it says `Io`, nothing reached the disk; after `Io` nothing is visible either.
+/// Why a write did not happen. Nothing of it is visible.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteError {
     /// [`crate::Expect::Absent`], but the key exists.
@@ -87,7 +87,8 @@ pub enum WriteError {
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
-    /// The disk did not take it. The store is as it was before, and a later write may succeed.
+    /// The disk did not take it. The store is as it was before, and a later write may succeed. Should the process die
+    /// before one does, the write may turn out to have happened.
     #[error("the disk refused the write: {0}")]
     Io(Arc<str>),
 }

@@ -65,3 +65,49 @@ fn checksum(seed: u64, bytes: &[u8]) -> u64 {
     sum = (sum ^ u64::from_le_bytes(last)).wrapping_mul(MULTIPLIER);
     sum ^ (sum >> 32)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(bucket: &str, entry: &Entry) -> Vec<u8> {
+        let mut out = vec![0; size(bucket, entry)];
+        encode(bucket, entry, &mut out);
+        out
+    }
+
+    /// The format is a promise: this record must be readable for ever.
+    #[test]
+    fn a_record_of_version_1() {
+        let entry = Entry::new("ns/n".into(), Bytes::from_static(b"{}"), 3, 9);
+        let record = encoded("pods", &entry);
+        let hex: String = record.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "c5e05323d6595619090000000000000004000400706f64736e732f6e7b7d");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(bucket in ".{0,20}", key in ".{0,20}", value: Vec<u8>, created: u64, revision: u64) {
+            let entry = Entry::new(key.as_str().into(), Bytes::from(value), created, revision);
+            let (found_bucket, found) = decode(created, &encoded(&bucket, &entry), |b| b.into()).unwrap();
+            prop_assert_eq!(&*found_bucket, bucket);
+            prop_assert_eq!((&found.key, &found.bytes, found.revision), (&entry.key, &entry.bytes, revision));
+        }
+
+        #[test]
+        fn every_flipped_bit_is_noticed(value in prop::collection::vec(any::<u8>(), 0..60), bit: prop::sample::Index) {
+            let entry = Entry::new("key".into(), Bytes::from(value), 1, 2);
+            let mut record = encoded("bucket", &entry);
+            let bit = bit.index(record.len() * 8);
+            record[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(decode(1, &record, |b| b.into()).is_err());
+        }
+
+        #[test]
+        fn rubbish_is_an_error(record: Vec<u8>, created: u64) {
+            prop_assert!(decode(created, &record, |b| b.into()).is_err());
+        }
+    }
+}

@@ -19,6 +19,7 @@ use crate::options::{ListOptions, Options, Snapshot};
 use crate::watch::{CHUNK, Slot};
 
 type Map = OrdMap<Arc<str>, Arc<Entry>>;
+type Pairs = Vec<(Arc<str>, Arc<Entry>)>;
 
 /// What an event costs beside the values it keeps alive.
 const EVENT_OVERHEAD: usize = 160;
@@ -71,8 +72,8 @@ pub(crate) struct State {
 
 impl State {
     /// The state as read from disk; its history begins now.
-    pub(crate) fn loaded(revision: Revision, entries: Vec<(Arc<str>, Arc<Entry>)>, options: &Options) -> State {
-        let mut sorted: HashMap<Arc<str>, Vec<(Arc<str>, Arc<Entry>)>> = HashMap::new();
+    pub(crate) fn loaded(revision: Revision, entries: Pairs, options: &Options) -> State {
+        let mut sorted: HashMap<Arc<str>, Pairs> = HashMap::new();
         for (bucket, entry) in entries {
             sorted.entry(bucket).or_default().push((entry.key.clone(), entry));
         }

@@ -108,16 +108,23 @@ impl Writer {
         let (planned, revision) = batch.finish();
         self.revision = revision;
         if !planned.is_empty() {
-            if let Some(Err(error)) = self.disk.as_mut().map(|disk| disk.commit(&planned, revision)) {
-                tracing::error!(%error, changes = planned.len(), "commit failed");
-                let error: Arc<str> = error.into();
-                for (_, reply) in answers {
-                    // Also those who were refused: it may have been because of a write that now never happened.
-                    let _ = reply.send(Err(WriteError::Io(error.clone())));
+            let changes = planned.len();
+            let durable = match &mut self.disk {
+                Some(disk) => disk.commit(planned, revision),
+                None => Ok(planned),
+            };
+            match durable {
+                Ok(planned) => self.shared.publish(planned, revision),
+                Err(error) => {
+                    tracing::error!(%error, changes, "commit failed");
+                    let error: Arc<str> = error.into();
+                    for (_, reply) in answers {
+                        // Also those who were refused: it may have been because of a write that now never happened.
+                        let _ = reply.send(Err(WriteError::Io(error.clone())));
+                    }
+                    return;
                 }
-                return;
             }
-            self.shared.publish(planned, revision);
             self.revisions.send_replace(revision);
         }
         for (answer, reply) in answers {
