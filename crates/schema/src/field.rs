@@ -127,51 +127,76 @@ pub struct Error {
     pub bad_value: Value,
     /// What is expected, in words; may be empty.
     pub detail: String,
+    /// How the value is printed, where that is not simply [`Error::bad_value`].
+    pub shown: Shown,
+}
+
+/// How the message of an [`Error`] prints its value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Shown {
+    /// As Go prints [`Error::bad_value`].
+    #[default]
+    Value,
+    /// Not at all.
+    Omitted,
+    /// As this text.
+    Text(String),
 }
 
 impl Error {
     /// A required field is missing.
     pub fn required(field: &Path, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::Required, field: field.clone(), bad_value: Value::Null, detail: detail.into() }
+        Self { type_: ErrorType::Required, field: field.clone(), bad_value: Value::Null, detail: detail.into(), shown: Shown::Value }
     }
 
     /// A value breaks a rule.
     pub fn invalid(field: &Path, bad_value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::Invalid, field: field.clone(), bad_value: bad_value.into(), detail: detail.into() }
+        Self { type_: ErrorType::Invalid, field: field.clone(), bad_value: bad_value.into(), detail: detail.into(), shown: Shown::Value }
     }
 
     /// A value has the wrong type.
     pub fn type_invalid(field: &Path, bad_value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::TypeInvalid, field: field.clone(), bad_value: bad_value.into(), detail: detail.into() }
+        Self { type_: ErrorType::TypeInvalid, field: field.clone(), bad_value: bad_value.into(), detail: detail.into(), shown: Shown::Value }
     }
 
     /// A value occurs twice.
     pub fn duplicate(field: &Path, bad_value: impl Into<Value>) -> Self {
-        Self { type_: ErrorType::Duplicate, field: field.clone(), bad_value: bad_value.into(), detail: String::new() }
+        Self { type_: ErrorType::Duplicate, field: field.clone(), bad_value: bad_value.into(), detail: String::new(), shown: Shown::Value }
     }
 
     /// A value is none of the known ones; `valid` is listed sorted, as Kubernetes does.
     pub fn not_supported(field: &Path, bad_value: impl Into<Value>, valid: &[&str]) -> Self {
-        let mut sorted: Vec<String> = valid.iter().map(|v| format!("\"{v}\"")).collect();
-        sorted.sort();
-        let detail = if sorted.is_empty() { String::new() } else { format!("supported values: {}", sorted.join(", ")) };
-        Self { type_: ErrorType::NotSupported, field: field.clone(), bad_value: bad_value.into(), detail }
+        let mut sorted = valid.to_vec();
+        sorted.sort_unstable();
+        Self::not_supported_in_order(field, bad_value, sorted)
+    }
+
+    /// A value is none of the known ones, which are listed in the order given.
+    pub fn not_supported_in_order<S: AsRef<str>>(
+        field: &Path,
+        bad_value: impl Into<Value>,
+        valid: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let quoted: Vec<String> = valid.into_iter().map(|v| go_quote(v.as_ref())).collect();
+        let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
+        Self { type_: ErrorType::NotSupported, field: field.clone(), bad_value: bad_value.into(), detail, shown: Shown::Value }
     }
 
     /// A field may not be set, or not be set like this.
     pub fn forbidden(field: &Path, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::Forbidden, field: field.clone(), bad_value: Value::Null, detail: detail.into() }
+        Self { type_: ErrorType::Forbidden, field: field.clone(), bad_value: Value::Null, detail: detail.into(), shown: Shown::Value }
     }
 
     /// A referenced thing is not there.
     pub fn not_found(field: &Path, bad_value: impl Into<Value>) -> Self {
-        Self { type_: ErrorType::NotFound, field: field.clone(), bad_value: bad_value.into(), detail: String::new() }
+        Self { type_: ErrorType::NotFound, field: field.clone(), bad_value: bad_value.into(), detail: String::new(), shown: Shown::Value }
     }
 
     /// A string is longer than `max` bytes.
     pub fn too_long(field: &Path, max: i64) -> Self {
         let unit = if max == 1 { "byte" } else { "bytes" };
         Self {
+            shown: Shown::Value,
             type_: ErrorType::TooLong,
             field: field.clone(),
             bad_value: Value::Null,
@@ -183,6 +208,7 @@ impl Error {
     pub fn too_many(field: &Path, actual: i64, max: i64) -> Self {
         let unit = if max == 1 { "item" } else { "items" };
         Self {
+            shown: Shown::Value,
             type_: ErrorType::TooMany,
             field: field.clone(),
             bad_value: Value::from(actual),
@@ -192,7 +218,19 @@ impl Error {
 
     /// Something failed that is not the user's fault.
     pub fn internal(field: &Path, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::Internal, field: field.clone(), bad_value: Value::Null, detail: detail.into() }
+        Self { type_: ErrorType::Internal, field: field.clone(), bad_value: Value::Null, detail: detail.into(), shown: Shown::Value }
+    }
+
+    /// The same error whose message does not print the value.
+    #[must_use]
+    pub fn omit_value(self) -> Self {
+        Self { shown: Shown::Omitted, ..self }
+    }
+
+    /// The same error whose message prints `text` for the value.
+    #[must_use]
+    pub fn show_value(self, text: impl Into<String>) -> Self {
+        Self { shown: Shown::Text(text.into()), ..self }
     }
 
     /// The message without the field, as it stands in a cause of a `Status`.
@@ -201,10 +239,17 @@ impl Error {
         let mut out = String::from(self.type_.title());
         match self.type_ {
             ErrorType::Required | ErrorType::Forbidden | ErrorType::TooLong | ErrorType::Internal => {}
-            _ => {
-                out.push_str(": ");
-                out.push_str(&print_value(&self.bad_value));
-            }
+            _ => match &self.shown {
+                Shown::Omitted => {}
+                Shown::Text(text) => {
+                    out.push_str(": ");
+                    out.push_str(text);
+                }
+                Shown::Value => {
+                    out.push_str(": ");
+                    out.push_str(&print_value(&self.bad_value));
+                }
+            },
         }
         if !self.detail.is_empty() {
             out.push_str(": ");
@@ -224,5 +269,84 @@ impl std::error::Error for Error {}
 
 /// A value as Go's `field.Error` prints it: strings quoted, numbers and booleans bare, composites as JSON.
 fn print_value(value: &Value) -> String {
-    value.to_string()
+    match value {
+        Value::String(text) => go_quote(text),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => go_float(float),
+            _ => number.to_string(),
+        },
+        _ => value.to_string(),
+    }
+}
+
+/// A string as Go's `%q` prints it.
+#[must_use]
+pub fn go_quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c if (0x80..0xa0).contains(&(c as u32)) || c == '\u{ad}' || matches!(c as u32, 0x2028 | 0x2029 | 0xfeff) => {
+                out.push_str(&format!("\\u{:04x}", c as u32));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A float as Go's `%v` prints it: the shortest text, with an exponent below 1e-4 and from 1e21 on.
+#[must_use]
+pub fn go_float(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude != 0.0 && !(1e-4..1e21).contains(&magnitude) {
+        let text = format!("{value:e}");
+        return match text.split_once('e') {
+            Some((digits, exponent)) => {
+                let (sign, number) = exponent.strip_prefix('-').map_or(('+', exponent), |n| ('-', n));
+                format!("{digits}e{sign}{number:0>2}")
+            }
+            None => text,
+        };
+    }
+    format!("{value}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_printed_as_go_does() {
+        let check = |value: Value, expect: &str| assert_eq!(print_value(&value), expect);
+        check(json!("a\"b\\\n\u{1}é"), r#""a\"b\\\n\x01é""#);
+        check(json!(1.0), "1");
+        check(json!(0.7), "0.7");
+        check(json!(1e21), "1e+21");
+        check(json!(0.00001), "1e-05");
+        check(json!(9_007_199_254_740_993_i64), "9007199254740993");
+        check(json!({"name": "a"}), r#"{"name":"a"}"#);
+        check(Value::Null, "null");
+    }
+
+    #[test]
+    fn the_body_prints_the_value_as_told() {
+        let error = Error::invalid(&Path::new("spec"), json!({"a": 1}), "no");
+        assert_eq!(error.to_string(), r#"spec: Invalid value: {"a":1}: no"#);
+        assert_eq!(error.clone().omit_value().to_string(), "spec: Invalid value: no");
+        assert_eq!(error.show_value("X").to_string(), "spec: Invalid value: X: no");
+    }
 }

@@ -4,12 +4,14 @@
 //! API types). References are resolved: a shared subtree is an `Arc`, never a `$ref`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
+use regex::Regex;
 use serde_json::Value;
 
 /// `type` of a JSON Schema node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Type {
     /// JSON object.
     Object,
@@ -82,6 +84,8 @@ pub struct Constraints {
     pub format: Option<String>,
     /// Regular expression (RE2 syntax) that a string must match somewhere.
     pub pattern: Option<String>,
+    /// [`Constraints::pattern`], compiled on first use and shared by clones.
+    pub pattern_cache: PatternCache,
     /// Lower bound of a number.
     pub minimum: Option<f64>,
     /// Whether [`Constraints::minimum`] itself is excluded.
@@ -118,14 +122,41 @@ pub struct Constraints {
     pub not: Option<Arc<Schema>>,
 }
 
+/// A pattern compiled at most once; equal to every other, because it follows from the pattern's text.
+#[derive(Clone, Default)]
+pub struct PatternCache(Arc<OnceLock<Option<Regex>>>);
+
+impl PatternCache {
+    /// The compiled form of `pattern`; `None` when it is no valid pattern.
+    pub fn get(&self, pattern: &str) -> Option<&Regex> {
+        self.0.get_or_init(|| crate::pattern::compile(pattern).ok()).as_ref()
+    }
+}
+
+impl PartialEq for PatternCache {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for PatternCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PatternCache")
+    }
+}
+
 /// One node of a structural schema.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Schema {
     /// `type`; `None` where only `x-kubernetes-int-or-string` or `-preserve-unknown-fields` says what is allowed,
     /// and inside junctors.
     pub type_: Option<Type>,
+    /// Short human text.
+    pub title: Option<String>,
     /// Human text, kept for OpenAPI and `kubectl explain`.
     pub description: Option<String>,
+    /// Keywords that decide nothing and are only handed on: `id`, `$schema`, `externalDocs`, `example`.
+    pub annotations: BTreeMap<String, Value>,
     /// Members of an object.
     pub properties: BTreeMap<String, Arc<Schema>>,
     /// Schema of members that are not named in [`Schema::properties`].
@@ -156,4 +187,47 @@ pub struct Schema {
     pub patch_strategy: PatchStrategy,
     /// `x-kubernetes-patch-merge-key`: only built-in kinds have it.
     pub patch_merge_key: Option<String>,
+}
+
+impl Type {
+    /// The name of the type in JSON Schema.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Array => "array",
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+        }
+    }
+
+    /// The type of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "object" => Self::Object,
+            "array" => Self::Array,
+            "string" => Self::String,
+            "integer" => Self::Integer,
+            "number" => Self::Number,
+            "boolean" => Self::Boolean,
+            _ => return None,
+        })
+    }
+}
+
+impl Schema {
+    /// Schema of the member `name`: its own, else that of additional members.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Arc<Self>> {
+        self.properties.get(name).or(self.additional_properties.as_ref())
+    }
+
+    /// Whether the list's items are identified by keys, so that old and new ones can be paired.
+    #[must_use]
+    pub fn is_map_list(&self) -> bool {
+        self.list_type == Some(ListType::Map)
+    }
 }
