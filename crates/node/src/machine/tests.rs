@@ -1,0 +1,687 @@
+//! Scenarios as text: an event a line, what the machine asks for after `=>`. Events that are recorded for people
+//! (`Command::Emit`) are compared only on lines with `! `.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const START: i64 = 1_700_000_000;
+
+fn pod(spec: &Value) -> Pod {
+    let metadata = json!({"name": "p", "namespace": "n", "uid": "u", "generation": 1});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}})).unwrap()
+}
+
+fn time(offset: f64) -> Timestamp {
+    Timestamp::from_millisecond(START * 1000 + (offset * 1000.0) as i64).unwrap()
+}
+
+struct Scene {
+    machine: Machine,
+    now: f64,
+}
+
+impl Scene {
+    fn new(spec: &Value) -> Self {
+        let host = Host { address: "127.0.0.1".into(), engine: "fake".into() };
+        Self { machine: Machine::new(Arc::new(pod(spec)), host, time(0.0)), now: 0.0 }
+    }
+
+    fn slot(&self, text: &str) -> (usize, u32) {
+        let (name, attempt) = text.split_once('#').unwrap_or((text, "0"));
+        let index = self.machine.slots.iter().position(|slot| slot.spec.name == name).unwrap();
+        (index, attempt.parse().unwrap())
+    }
+
+    fn event(&self, line: &str) -> Event {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let rest = |from: usize| words[from.min(words.len())..].join(" ");
+        let on = |at: usize| self.slot(words[at]);
+        let result = |from: usize| match rest(from).as_str() {
+            "ok" => Ok(()),
+            text => Err(text.to_owned()),
+        };
+        match words[0] {
+            "tick" => Event::Tick,
+            "bound" => Event::Bound,
+            "poke" => Event::Poke,
+            "gone" => Event::Gone,
+            "prepared" => Event::Prepared(if rest(1).is_empty() { Ok(()) } else { Err(vec![rest(1)]) }),
+            "started" | "adopted" => {
+                let (slot, attempt) = on(1);
+                Event::Started { slot, attempt, at: time(self.now), adopted: words[0] == "adopted" }
+            }
+            "ended" => {
+                let (slot, attempt) = on(1);
+                let code: i32 = words[2].parse().unwrap();
+                let ran: f64 = words.get(3).map_or(1.0, |ran| ran.parse().unwrap());
+                let reason = if code == 0 { "Completed" } else { "Error" }.to_owned();
+                let (started_at, finished_at) = (time(self.now - ran), time(self.now));
+                Event::Ended {
+                    slot,
+                    attempt,
+                    end: End { code, signal: None, reason, message: None, started_at, finished_at },
+                }
+            }
+            "refused" => {
+                let (slot, attempt) = on(1);
+                let text = rest(3);
+                let why = match words[2] {
+                    "never" => NotStarted::Never,
+                    "config" => NotStarted::Config(text),
+                    "image" => NotStarted::InvalidImage(text),
+                    "missing" => NotStarted::NeverPull(text),
+                    "pull" => NotStarted::Pull(text),
+                    "create" => NotStarted::Create(text),
+                    "start" => NotStarted::Start(text),
+                    other => panic!("{other}"),
+                };
+                Event::NotStarted { slot, attempt, why }
+            }
+            "hook" => {
+                let (slot, attempt) = on(2);
+                let hook = if words[1] == "post" { Hook::PostStart } else { Hook::PreStop };
+                Event::HookDone { slot, attempt, hook, result: result(3) }
+            }
+            "probe" => {
+                let (slot, attempt) = on(2);
+                let kind = match words[1] {
+                    "startup" => ProbeKind::Startup,
+                    "liveness" => ProbeKind::Liveness,
+                    _ => ProbeKind::Readiness,
+                };
+                Event::Probed { slot, attempt, kind, result: result(3) }
+            }
+            "delete" => {
+                let mut pod = Pod::clone(&self.machine.pod);
+                pod.metadata.deletion_timestamp =
+                    Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time(self.now)));
+                pod.metadata.deletion_grace_period_seconds = words.get(1).map(|grace| grace.parse().unwrap());
+                Event::Pod(Arc::new(pod))
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    fn show(&self, commands: &[Command], events: bool) -> String {
+        let name = |slot: &usize| self.machine.slots[*slot].spec.name.clone();
+        let mut out = String::new();
+        for command in commands {
+            let text = match command {
+                Command::Prepare => "prepare".to_owned(),
+                Command::Start { slot, attempt } => format!("start {}#{attempt}", name(slot)),
+                Command::Adopt { slot, attempt, ran } => format!("adopt {}#{attempt} {ran}", name(slot)),
+                Command::CancelStart { slot, attempt } => format!("cancel {}#{attempt}", name(slot)),
+                Command::Hook { slot, attempt, hook, .. } => format!("{hook:?} {}#{attempt}", name(slot)),
+                Command::Kill { slot, attempt, grace } => format!("kill {}#{attempt} {grace:?}", name(slot)),
+                Command::Probe { slot, attempt, kind } => format!("{kind:?} {}#{attempt}", name(slot)),
+                Command::Finalize => "finalize".to_owned(),
+                Command::CleanUp => "clean up".to_owned(),
+                Command::Emit { reason, message, .. } if events => format!("{reason}: {message}"),
+                Command::Emit { .. } => continue,
+            };
+            let separator = if out.is_empty() { "" } else { ", " };
+            write!(out, "{separator}{text}").unwrap();
+        }
+        out
+    }
+}
+
+/// Plays `script`. Lines: `EVENT => COMMANDS`, `! EVENT => COMMANDS AND EVENTS`, `at SECONDS`, `JSON.PATH == VALUE` of the
+/// status, `wake == SECONDS`.
+#[track_caller]
+fn check(spec: &Value, script: &str) -> Scene {
+    let mut scene = Scene::new(spec);
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(seconds) = line.strip_prefix("at ") {
+            scene.now = seconds.parse().unwrap();
+        } else if let Some((path, expect)) = line.split_once(" == ") {
+            let got = if path == "wake" {
+                scene
+                    .machine
+                    .wake_at()
+                    .map(|at| json!((at.as_millisecond() - START * 1000) as f64 / 1000.0))
+                    .unwrap_or_default()
+            } else {
+                lookup(&serde_json::to_value(scene.machine.status()).unwrap(), path)
+            };
+            let expect: Value = serde_json::from_str(expect).unwrap_or_else(|_| json!(expect));
+            assert_eq!(got, expect, "{line}");
+        } else {
+            let (left, expect) = line.split_once("=>").unwrap();
+            let (events, left) = left.strip_prefix("! ").map_or((false, left), |left| (true, left));
+            let event = scene.event(left.trim());
+            let commands = scene.machine.handle(time(scene.now), event);
+            assert_eq!(scene.show(&commands, events), expect.trim(), "{line}");
+        }
+    }
+    scene
+}
+
+/// `a.b.0.c`; an element of a list by its `name` or `type` too.
+fn lookup(value: &Value, path: &str) -> Value {
+    path.split('.').fold(value.clone(), |value, step| match &value {
+        Value::Array(items) => {
+            let named = items.iter().find(|item| item["name"] == step || item["type"] == step);
+            named.or_else(|| items.get(step.parse::<usize>().unwrap_or(usize::MAX))).cloned().unwrap_or_default()
+        }
+        value => value[step].clone(),
+    })
+}
+
+fn one(policy: &str) -> Value {
+    json!({"restartPolicy": policy, "terminationGracePeriodSeconds": 5, "containers": [{"name": "main", "image": "i"}]})
+}
+
+fn one_with(policy: &str, extra: Value) -> Value {
+    let mut spec = one(policy);
+    for (key, value) in extra.as_object().unwrap() {
+        spec["containers"][0][key] = value.clone();
+    }
+    spec
+}
+
+const UP: &str = "
+    tick => prepare
+    bound =>
+    prepared => start main#0
+    started main#0 =>
+";
+
+fn up(rest: &str) -> String {
+    format!("{UP}\n{rest}")
+}
+
+#[test]
+fn a_pod_that_succeeds() {
+    check(
+        &one("Never"),
+        "tick => prepare
+         bound =>
+         phase == Pending
+         containerStatuses.main.state.waiting.reason == ContainerCreating
+         conditions.PodReadyToStartContainers.status == False
+         prepared => start main#0
+         conditions.PodReadyToStartContainers.status == True
+         at 1
+         ! started main#0 => Created: Container created, Started: Container started
+         phase == Running
+         containerStatuses.main.ready == true
+         conditions.Ready.status == True
+         conditions.Ready.observedGeneration == 1
+         at 3
+         ended main#0 0 =>
+         phase == Succeeded
+         containerStatuses.main.state.terminated.reason == Completed
+         containerStatuses.main.containerID == fake://u-main-0
+         containerStatuses.main.ready == false
+         containerStatuses.main.started == false
+         conditions.Ready.reason == PodCompleted
+         conditions.ContainersReady.reason == PodCompleted
+         conditions.Initialized.reason == PodCompleted
+         conditions.PodReadyToStartContainers.status == False
+         conditions.PodScheduled.status == True
+         conditions.PodScheduled.lastTransitionTime == 2023-11-14T22:13:20Z
+         wake == null
+         ended main#0 0 =>
+         gone => clean up
+         gone =>",
+    );
+}
+
+#[test]
+fn nothing_starts_before_the_pod_is_bound() {
+    check(
+        &one("Never"),
+        "tick => prepare
+         prepared =>
+         bound => start main#0",
+    );
+}
+
+#[test]
+fn failures_and_restarts_follow_the_policy() {
+    check(&one("Never"), &up("ended main#0 3 =>\nphase == Failed\nconditions.Ready.reason == PodFailed"));
+    check(&one("OnFailure"), &up("ended main#0 0 =>\nphase == Succeeded"));
+    check(
+        &one("OnFailure"),
+        &up("at 2
+             ended main#0 2 => start main#1
+             phase == Running
+             containerStatuses.main.restartCount == 0
+             containerStatuses.main.state.terminated.exitCode == 2
+             started main#1 =>
+             containerStatuses.main.restartCount == 1
+             containerStatuses.main.lastState.terminated.exitCode == 2
+             containerStatuses.main.lastState.terminated.containerID == fake://u-main-0
+             at 4
+             ! ended main#1 2 => BackOff: Back-off restarting failed container main in pod p_n(u)
+             containerStatuses.main.state.waiting.reason == CrashLoopBackOff
+             containerStatuses.main.state.waiting.message == back-off 10s restarting failed container=main pod=p_n(u)
+             containerStatuses.main.lastState.terminated.exitCode == 2
+             containerStatuses.main.restartCount == 1
+             phase == Running
+             wake == 14.0
+             tick =>
+             at 14
+             tick => start main#2
+             started main#2 =>
+             ended main#2 2 =>
+             wake == 34.0
+             at 34
+             tick => start main#3
+             started main#3 =>
+             at 700
+             ended main#3 2 650 => start main#4"),
+    );
+    check(&one("Always"), &up("ended main#0 0 => start main#1"));
+}
+
+#[test]
+fn the_back_off_doubles_up_to_five_minutes() {
+    let waits: Vec<u64> = (0..8).map(|n| back_off(n).as_secs()).collect();
+    assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
+    assert_eq!(back_off(u32::MAX).as_secs(), 300);
+}
+
+#[test]
+fn what_keeps_a_container_from_starting_is_shown_and_tried_again() {
+    let begin = "tick => prepare\nbound =>\nprepared => start main#0\n";
+    check(
+        &one("Never"),
+        &format!(
+            "{begin}
+             ! refused main#0 config configmap \"late\" not found => Failed: Error: configmap \"late\" not found
+             containerStatuses.main.state.waiting.reason == CreateContainerConfigError
+             containerStatuses.main.state.waiting.message == configmap \"late\" not found
+             phase == Pending
+             wake == 10.0
+             at 1
+             poke => start main#0
+             containerStatuses.main.state.waiting.reason == CreateContainerConfigError
+             started main#0 =>
+             containerStatuses.main.restartCount == 0
+             phase == Running"
+        ),
+    );
+    check(
+        &one("Never"),
+        &format!(
+            "{begin}! refused main#0 missing M => ErrImageNeverPull: M, Failed: Error: ErrImageNeverPull
+             containerStatuses.main.state.waiting.reason == ErrImageNeverPull
+             containerStatuses.main.state.waiting.message == M"
+        ),
+    );
+    check(
+        &one("Never"),
+        &format!("{begin}! refused main#0 image M => InspectFailed: M, Failed: Error: InvalidImageName"),
+    );
+    check(
+        &one("Never"),
+        &format!(
+            "{begin}
+             ! refused main#0 pull M => Failed: Failed to pull image \"i\": M, Failed: Error: ErrImagePull
+             at 10
+             tick => start main#0
+             refused main#0 pull M =>
+             containerStatuses.main.state.waiting.reason == ImagePullBackOff
+             containerStatuses.main.state.waiting.message == Back-off pulling image \"i\": ErrImagePull: M
+             wake == 30.0"
+        ),
+    );
+    check(
+        &one("Never"),
+        &format!(
+            "{begin}
+             ! refused main#0 start no such file => Failed: Error: no such file
+             phase == Failed
+             containerStatuses.main.state.terminated.exitCode == 128
+             containerStatuses.main.state.terminated.reason == StartError
+             containerStatuses.main.state.terminated.startedAt == 1970-01-01T00:00:00Z
+             containerStatuses.main.state.terminated.message == no such file"
+        ),
+    );
+}
+
+#[test]
+fn volumes_that_fail_are_tried_again() {
+    check(
+        &one("Never"),
+        "tick => prepare
+         bound =>
+         ! prepared M => FailedMount: M
+         containerStatuses.main.state.waiting.reason == ContainerCreating
+         wake == 0.5
+         tick =>
+         at 0.5
+         tick => prepare
+         prepared M =>
+         wake == 1.5
+         poke => prepare
+         prepared => start main#0",
+    );
+}
+
+#[test]
+fn init_containers_run_in_order() {
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "i1"}, {"name": "i2"}], "containers": [{"name": "b"}, {"name": "a"}]});
+    let begin = "tick => prepare\nbound =>\nprepared => start i1#0\nstarted i1#0 =>\n";
+    check(
+        &spec,
+        &format!(
+            "{begin}
+             containerStatuses.a.state.waiting.reason == PodInitializing
+             conditions.Initialized.message == containers with incomplete status: [i1 i2]
+             ended i1#0 0 => start i2#0
+             conditions.Initialized.message == containers with incomplete status: [i2]
+             initContainerStatuses.i1.ready == true
+             started i2#0 =>
+             phase == Pending
+             ended i2#0 0 => start b#0, start a#0
+             conditions.Initialized.status == True
+             containerStatuses.0.name == a
+             started a#0 =>
+             phase == Pending
+             conditions.Ready.message == containers with unready status: [b]
+             started b#0 =>
+             phase == Running
+             ended a#0 1 =>
+             phase == Running
+             conditions.Ready.message == containers with unready status: [a]
+             ended b#0 0 =>
+             phase == Failed"
+        ),
+    );
+    check(
+        &spec,
+        &format!(
+            "{begin}
+             ended i1#0 5 =>
+             phase == Failed
+             initContainerStatuses.i1.state.terminated.exitCode == 5
+             initContainerStatuses.i2.state.waiting.reason == PodInitializing
+             containerStatuses.a.state.waiting.reason == PodInitializing
+             conditions.Initialized.reason == ContainersNotInitialized
+             conditions.Initialized.message == containers with incomplete status: [i1 i2]"
+        ),
+    );
+    let mut again = spec;
+    again["restartPolicy"] = json!("Always");
+    check(
+        &again,
+        &format!("{begin}ended i1#0 5 => start i1#1\nstarted i1#1 =>\nended i1#1 0 => start i2#0\nphase == Pending"),
+    );
+}
+
+#[test]
+fn sidecars_begin_before_and_end_after() {
+    let spec = json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 5,
+        "initContainers": [{"name": "s", "restartPolicy": "Always", "startupProbe": {"exec": {}}}, {"name": "i"}], "containers": [{"name": "m"}]});
+    check(
+        &spec,
+        "tick => prepare
+         bound =>
+         prepared => start s#0
+         started s#0 => Startup s#0
+         probe startup s#0 ok => start i#0
+         started i#0 =>
+         ended s#0 1 => start s#1
+         started s#1 => Startup s#1
+         ended i#0 0 => start m#0
+         started m#0 =>
+         ended m#0 0 => kill s#1 5s
+         phase == Running
+         ended s#1 143 =>
+         phase == Succeeded",
+    );
+}
+
+#[test]
+fn deletion_ends_containers_and_then_the_object() {
+    check(
+        &one("Always"),
+        &up(
+            "! delete 3 => Killing: Stopping container main, kill main#0 3s\ndelete 3 =>\nended main#0 137 => finalize\ntick =>\nphase == Failed",
+        ),
+    );
+    check(&one("Never"), &up("ended main#0 0 =>\ndelete 30 => finalize\nphase == Succeeded"));
+    check(&one("Never"), "bound => prepare\ndelete 30 => finalize\nphase == Failed\nprepared =>");
+    // A shorter grace period counts, a longer one does not.
+    check(&one("Never"), &up("delete 30 => kill main#0 30s\ndelete 2 => kill main#0 2s\ndelete 60 =>"));
+    // A pod that is not this node's yet is not this node's to remove.
+    check(&one("Never"), "delete 30 => prepare");
+    // Deleted while a start is on its way.
+    check(
+        &one("Never"),
+        "bound => prepare
+         prepared => start main#0
+         delete 30 => cancel main#0
+         started main#0 => kill main#0 30s
+         ended main#0 143 => finalize",
+    );
+    check(
+        &one("Never"),
+        "bound => prepare\nprepared => start main#0\ndelete 30 => cancel main#0\nrefused main#0 never => finalize",
+    );
+    // The object vanished without waiting.
+    check(&one("Always"), &up("gone => kill main#0 1s\nended main#0 137 => clean up"));
+}
+
+#[test]
+fn hooks() {
+    let spec =
+        one_with("Always", json!({"lifecycle": {"postStart": {"exec": {}}, "preStop": {"sleep": {"seconds": 1}}}}));
+    let begin = "tick => prepare\nbound =>\nprepared => start main#0\nstarted main#0 => PostStart main#0\ncontainerStatuses.main.started == false\n";
+    check(
+        &spec,
+        &format!(
+            "{begin}
+             hook post main#0 ok =>
+             containerStatuses.main.started == true
+             delete 5 => PreStop main#0
+             wake == 5.0
+             at 4
+             hook pre main#0 ok => kill main#0 2s
+             ended main#0 0 => finalize"
+        ),
+    );
+    check(
+        &spec,
+        &format!(
+            "{begin}hook post main#0 ok =>\ndelete 5 => PreStop main#0\nat 5\ntick => kill main#0 2s\nhook pre main#0 ok =>"
+        ),
+    );
+    check(
+        &spec,
+        &format!("{begin}! hook post main#0 boom => FailedPostStartHook: PostStartHook failed: boom, Killing: FailedPostStartHook, PreStop main#0
+                  hook pre main#0 ok => kill main#0 5s
+                  ended main#0 137 => start main#1"),
+    );
+}
+
+#[test]
+fn probes_decide_readiness_and_life() {
+    let probe = |period: i32| json!({"exec": {}, "periodSeconds": period, "failureThreshold": 2});
+    let spec =
+        one_with("Always", json!({"startupProbe": probe(1), "readinessProbe": probe(2), "livenessProbe": probe(3)}));
+    check(
+        &spec,
+        "tick => prepare
+         bound =>
+         prepared => start main#0
+         started main#0 => Startup main#0
+         ! probe startup main#0 no => Unhealthy: Startup probe failed: no
+         wake == 1.0
+         at 1
+         tick => Startup main#0
+         probe startup main#0 ok => Liveness main#0, Readiness main#0
+         containerStatuses.main.started == true
+         containerStatuses.main.ready == false
+         probe readiness main#0 ok =>
+         probe liveness main#0 ok =>
+         containerStatuses.main.ready == true
+         wake == 3.0
+         at 4
+         tick => Liveness main#0, Readiness main#0
+         probe liveness main#0 bad =>
+         probe readiness main#0 bad =>
+         containerStatuses.main.ready == true
+         at 7
+         tick => Liveness main#0, Readiness main#0
+         probe readiness main#0 bad =>
+         containerStatuses.main.ready == false
+         ! probe liveness main#0 bad => Unhealthy: Liveness probe failed: bad, Killing: Container main failed liveness probe, will be restarted, kill main#0 5s
+         ended main#0 137 => start main#1
+         started main#1 => Startup main#1
+         probe liveness main#0 bad =>",
+    );
+}
+
+#[test]
+fn the_deadline_ends_the_pod() {
+    let mut spec = one("Never");
+    spec["activeDeadlineSeconds"] = json!(10);
+    check(
+        &spec,
+        &up("wake == 10.0
+             at 10
+             ! tick => DeadlineExceeded: Pod was active on the node longer than the specified deadline, Killing: Stopping container main, kill main#0 5s
+             phase == Running
+             reason == null
+             ended main#0 143 =>
+             phase == Failed
+             reason == DeadlineExceeded
+             message == Pod was active on the node longer than the specified deadline
+             wake == null"),
+    );
+    check(&spec, &up("ended main#0 0 =>\nat 20\ntick =>\nphase == Succeeded"));
+    check(&spec, "tick => prepare\nbound =>\nat 10\ntick =>\nphase == Failed\nreason == DeadlineExceeded");
+}
+
+#[test]
+fn restored_pods_are_looked_for_and_never_started_on_a_guess() {
+    let scene = check(&one("OnFailure"), &up("at 2\nended main#0 2 => start main#1\nstarted main#1 =>"));
+    let record = scene.machine.record();
+    let restore = |record: Option<Record>, status: Value| {
+        let mut pod = pod(&one("OnFailure"));
+        pod.status = serde_json::from_value(status).unwrap();
+        let (machine, commands) = Machine::restore(Arc::new(pod), scene.machine.host.clone(), record, time(3.0));
+        let scene = Scene { machine, now: 3.0 };
+        (scene.show(&commands, true), scene)
+    };
+    use crate::record::Record;
+    // Running before: found again.
+    let (commands, mut scene_after) = restore(Some(record.clone()), json!({"phase": "Running"}));
+    assert_eq!(commands, "adopt main#1 false");
+    assert_eq!(scene_after.machine.status(), None, "nothing is published before it is known");
+    let event = scene_after.event("adopted main#1");
+    let commands = scene_after.machine.handle(time(3.0), event);
+    assert_eq!(scene_after.show(&commands, true), "prepare");
+    let event = scene_after.event("prepared");
+    let commands = scene_after.machine.handle(time(3.0), event);
+    assert_eq!(scene_after.show(&commands, true), "");
+    let status = serde_json::to_value(scene_after.machine.status()).unwrap();
+    assert_eq!(lookup(&status, "containerStatuses.main.restartCount"), json!(1));
+    assert_eq!(lookup(&status, "containerStatuses.main.lastState.terminated.exitCode"), json!(2));
+    // The intent was written, the start never happened: the same run, the same identity.
+    let (_, mut scene_after) = restore(Some(record), json!({"phase": "Running"}));
+    for (event, expect) in [("refused main#1 never", "prepare"), ("prepared", "start main#1")] {
+        let event = scene_after.event(event);
+        let commands = scene_after.machine.handle(time(3.0), event);
+        assert_eq!(scene_after.show(&commands, true), expect);
+    }
+    // No record, but the API server knows that it ran.
+    let running = json!({"phase": "Running", "containerStatuses": [{"name": "main", "image": "", "imageID": "", "ready": true,
+        "restartCount": 4, "containerID": "fake://x", "state": {"running": {}}}]});
+    assert_eq!(restore(None, running).0, "adopt main#4 true");
+    // Over before: over.
+    let (commands, scene_after) = restore(None, json!({"phase": "Succeeded"}));
+    assert_eq!((commands.as_str(), scene_after.machine.phase()), ("", "Succeeded"));
+    // Never begun.
+    assert_eq!(restore(None, json!({"phase": "Pending"})).0, "");
+}
+
+/// What the outside world can throw at a machine, in any order.
+fn any_event() -> impl Strategy<Value = String> {
+    let slot = prop::sample::select(vec!["i", "s", "m", "k"]);
+    let attempt = 0_u32..3;
+    prop_oneof![
+        Just("tick".to_owned()),
+        Just("bound".to_owned()),
+        Just("prepared".to_owned()),
+        Just("prepared M".to_owned()),
+        Just("poke".to_owned()),
+        Just("delete 3".to_owned()),
+        Just("gone".to_owned()),
+        (slot.clone(), attempt.clone()).prop_map(|(slot, attempt)| format!("started {slot}#{attempt}")),
+        (slot.clone(), attempt.clone(), 0..2)
+            .prop_map(|(slot, attempt, code)| format!("ended {slot}#{attempt} {code}")),
+        (slot.clone(), attempt.clone(), prop::sample::select(vec!["config x", "start x", "never", "pull x"]))
+            .prop_map(|(slot, attempt, why)| format!("refused {slot}#{attempt} {why}")),
+        (slot.clone(), attempt.clone(), any::<bool>()).prop_map(|(slot, attempt, ok)| format!(
+            "probe liveness {slot}#{attempt} {}",
+            if ok { "ok" } else { "no" }
+        )),
+        (slot, attempt).prop_map(|(slot, attempt)| format!("hook pre {slot}#{attempt} ok")),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order: no run is started twice, nothing starts once the pod is over or being deleted,
+    /// a final phase stays, and when everything that was started has ended, a vanished pod is cleaned up.
+    #[test]
+    fn no_order_of_events_breaks_the_rules(
+        policy in prop::sample::select(vec!["Never", "OnFailure", "Always"]),
+        events in prop::collection::vec((any_event(), 0.0..30.0), 0..80),
+    ) {
+        let probe = json!({"exec": {}, "failureThreshold": 1});
+        let spec = json!({"restartPolicy": policy, "activeDeadlineSeconds": 600,
+            "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}],
+            "containers": [{"name": "m", "livenessProbe": probe}, {"name": "k", "lifecycle": {"preStop": {"exec": {}}}}]});
+        let mut scene = Scene::new(&spec);
+        let mut started = std::collections::BTreeSet::new();
+        let mut refused = std::collections::BTreeSet::new();
+        let mut deleted = false;
+        let mut finals = 0;
+        for (text, wait) in events {
+            scene.now += wait;
+            let event = scene.event(&text);
+            let before = scene.machine.settled();
+            if let Event::NotStarted { slot, attempt, .. } = &event {
+                refused.insert((*slot, *attempt));
+            }
+            deleted |= text == "gone" || (text.starts_with("delete") && scene.machine.bound);
+            for command in scene.machine.handle(time(scene.now), event) {
+                match command {
+                    Command::Start { slot, attempt } => {
+                        prop_assert!(started.insert((slot, attempt)) || refused.remove(&(slot, attempt)), "{slot}#{attempt} twice");
+                        prop_assert!(!deleted && before.is_none(), "started after the end: {text}");
+                    }
+                    Command::Finalize | Command::CleanUp => {
+                        prop_assert!(!scene.machine.active(), "ended while something runs");
+                        finals += 1;
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert!(before.is_none() || scene.machine.settled() == before, "a final phase changed");
+            let json = serde_json::to_value(scene.machine.status()).unwrap();
+            prop_assert!(json.is_null() || json["conditions"].is_array());
+        }
+        prop_assert!(finals <= 2);
+        // Healing: everything that runs ends, and nothing is left.
+        scene.machine.handle(time(scene.now), Event::Gone);
+        for index in 0..scene.machine.slots.len() {
+            let slot = &scene.machine.slots[index];
+            if let (true, Some(attempt)) = (slot.active(), slot.attempt) {
+                let name = slot.spec.name.clone();
+                let event = scene.event(&format!("ended {name}#{attempt} 137"));
+                scene.machine.handle(time(scene.now), event);
+            }
+        }
+        prop_assert!(scene.machine.cleaned());
+    }
+}

@@ -1,0 +1,114 @@
+//! ConfigMaps and Secrets that a pod refers to: which, and their content fetched in one go.
+//!
+//! Pure code asks for [`Refs`], the driver fetches them through [`Objects`], and pure code reads [`Fetched`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use futures::future::{try_join, try_join_all};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
+use kube::{Api, Client};
+
+/// Names of ConfigMaps and Secrets of one namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refs {
+    /// ConfigMaps.
+    pub config_maps: BTreeSet<String>,
+    /// Secrets.
+    pub secrets: BTreeSet<String>,
+}
+
+impl Refs {
+    /// Everything that volumes and environments of a pod refer to.
+    pub fn of_pod(pod: &Pod) -> Self {
+        let mut refs = Self::default();
+        let Some(spec) = &pod.spec else { return refs };
+        for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+            refs.add_container(container);
+        }
+        for volume in spec.volumes.iter().flatten() {
+            if let Some(source) = &volume.config_map {
+                refs.config_maps.insert(source.name.clone());
+            }
+            if let Some(name) = volume.secret.as_ref().and_then(|source| source.secret_name.clone()) {
+                refs.secrets.insert(name);
+            }
+            for source in volume.projected.iter().flat_map(|source| source.sources.iter().flatten()) {
+                if let Some(source) = &source.config_map {
+                    refs.config_maps.insert(source.name.clone());
+                }
+                if let Some(source) = &source.secret {
+                    refs.secrets.insert(source.name.clone());
+                }
+            }
+        }
+        refs.config_maps.remove("");
+        refs.secrets.remove("");
+        refs
+    }
+
+    /// Whether there is nothing to fetch.
+    pub fn is_empty(&self) -> bool {
+        self.config_maps.is_empty() && self.secrets.is_empty()
+    }
+
+    fn add_container(&mut self, container: &Container) {
+        for source in container.env_from.iter().flatten() {
+            self.config_maps.extend(source.config_map_ref.as_ref().map(|source| source.name.clone()));
+            self.secrets.extend(source.secret_ref.as_ref().map(|source| source.name.clone()));
+        }
+        for source in container.env.iter().flatten().filter_map(|var| var.value_from.as_ref()) {
+            self.config_maps.extend(source.config_map_key_ref.as_ref().map(|source| source.name.clone()));
+            self.secrets.extend(source.secret_key_ref.as_ref().map(|source| source.name.clone()));
+        }
+    }
+}
+
+/// Content of what [`Refs`] named; what does not exist is absent.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    /// ConfigMaps by name.
+    pub config_maps: BTreeMap<String, ConfigMap>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+impl Fetched {
+    /// A ConfigMap, or the kubelet's words for its absence.
+    pub fn config_map(&self, name: &str) -> Result<&ConfigMap, String> {
+        self.config_maps.get(name).ok_or_else(|| format!("configmap \"{name}\" not found"))
+    }
+
+    /// A Secret, or the kubelet's words for its absence.
+    pub fn secret(&self, name: &str) -> Result<&Secret, String> {
+        self.secrets.get(name).ok_or_else(|| format!("secret \"{name}\" not found"))
+    }
+}
+
+/// Where ConfigMaps and Secrets come from.
+#[async_trait]
+pub trait Objects: Send + Sync {
+    /// Fetches all of `refs`; an error is one of the connection, not an absence.
+    async fn fetch(&self, namespace: &str, refs: &Refs) -> Result<Fetched, kube::Error>;
+}
+
+/// The API server.
+pub struct ApiObjects(pub Client);
+
+#[async_trait]
+impl Objects for ApiObjects {
+    async fn fetch(&self, namespace: &str, refs: &Refs) -> Result<Fetched, kube::Error> {
+        let config_maps: Api<ConfigMap> = Api::namespaced(self.0.clone(), namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.0.clone(), namespace);
+        let (maps, hidden) = try_join(
+            try_join_all(refs.config_maps.iter().map(|name| config_maps.get_opt(name))),
+            try_join_all(refs.secrets.iter().map(|name| secrets.get_opt(name))),
+        )
+        .await?;
+        let zip = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>();
+        Ok(Fetched {
+            config_maps: zip(&refs.config_maps).into_iter().zip(maps).filter_map(|(n, o)| Some((n, o?))).collect(),
+            secrets: zip(&refs.secrets).into_iter().zip(hidden).filter_map(|(n, o)| Some((n, o?))).collect(),
+        })
+    }
+}
