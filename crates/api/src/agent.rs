@@ -1,5 +1,7 @@
 //! [`Agent`]: how Tasks are carried out.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns repeat `priority` and `type_`")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{

@@ -1,5 +1,7 @@
 //! [`KubeTaskConfig`]: what holds for all Tasks of a namespace.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns repeat `priority` and `type_`")]
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One thing the agent finds in its workspace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "self.type != 'File' || (has(self.file) && !has(self.repository) && !has(self.remoteFile))",
@@ -44,7 +44,7 @@ pub enum ContextType {
 }
 
 /// A single file (`filePath`) or a directory (`dirPath`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.filePath) != has(self.dirPath)", "message": "set exactly one of filePath and dirPath"},
@@ -67,7 +67,7 @@ pub struct FileContext {
 }
 
 /// Where a file's content comes from; exactly one member is set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "[has(self.inline), has(self.configMapKeyRef), has(self.secretKeyRef), has(self.configMapRef), has(self.secretRef)].filter(x, x).size() == 1",
@@ -93,7 +93,7 @@ pub struct FileSource {
 }
 
 /// One key of a ConfigMap or Secret in the same namespace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
     /// The object's name.
@@ -108,7 +108,7 @@ pub struct KeyRef {
 }
 
 /// A whole ConfigMap or Secret in the same namespace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
     /// The object's name.
@@ -129,7 +129,7 @@ pub struct SecretName {
 }
 
 /// A Git repository, cloned into the workspace before the agent starts.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.org) == has(self.repo)", "message": "org and repo belong together"},
@@ -174,7 +174,7 @@ fn one() -> Option<i32> {
 }
 
 /// Credentials of a Git remote.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryCredentials {
     /// A Secret with `token`, with `username` and `password` (kubernetes.io/basic-auth), or with `ssh-privatekey`
@@ -183,7 +183,7 @@ pub struct RepositoryCredentials {
 }
 
 /// A file fetched when the Task runs, before the agent starts.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteFileContext {
     /// Where the file is mounted: an absolute path. It takes part in aggregation.
@@ -199,7 +199,7 @@ pub struct RemoteFileContext {
 }
 
 /// One header of a request: a value, or a Secret's key.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.value) != has(self.valueFrom)", "message": "set exactly one of value and valueFrom"},
@@ -218,7 +218,7 @@ pub struct HttpHeader {
 }
 
 /// Where a header's value comes from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderValueSource {
     /// One key of a Secret in the Task's namespace.

@@ -36,11 +36,34 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 pub fn crds_yaml() -> String {
     let mut out = String::new();
     for crd in crds() {
-        let Ok(yaml) = serde_saphyr::to_string(&crd) else { continue };
+        let Ok(mut value) = serde_json::to_value(&crd) else { continue };
+        whole_numbers(&mut value);
+        let Ok(yaml) = serde_saphyr::to_string(&value) else { continue };
         out.push_str("---\n");
         out.push_str(&yaml);
     }
     out
+}
+
+/// The typed schema keeps bounds as floats; people expect `minimum: 1`.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64()
+                && number.is_f64()
+                && float.fract() == 0.0
+                && float.abs() < 1e15
+            {
+                // In range by the check above.
+                #[expect(clippy::cast_possible_truncation, reason = "checked above")]
+                let whole = float as i64;
+                *value = json!(whole);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Once the Job exists, a Task's spec stays as it is, except what steers the Job.
@@ -58,7 +81,7 @@ fn task_rules() -> Vec<Value> {
                     "spec.{field} cannot be changed once the Job exists (only suspend, stop and priority can); create another Task"
                 ),
                 "reason": "FieldValueForbidden",
-                "fieldPath": ".spec",
+                "fieldPath": format!(".spec.{field}"),
             })
         })
         .collect()

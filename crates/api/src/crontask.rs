@@ -1,5 +1,7 @@
 //! [`CronTask`]: Tasks on a schedule.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns repeat `priority` and `type_`")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ObjectReference;

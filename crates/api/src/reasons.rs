@@ -13,6 +13,8 @@ words! {
     ACCEPTED = "Accepted";
     /// The Agent that is named does not exist yet.
     AGENT_NOT_FOUND = "AgentNotFound";
+    /// The service account of the Agent does not exist yet.
+    SERVICE_ACCOUNT_NOT_FOUND = "ServiceAccountNotFound";
     /// No Agent named default exists; the built-in one is used.
     BUILT_IN_AGENT = "BuiltInAgent";
     /// The Task or its Agent asks for something impossible.

@@ -9,7 +9,7 @@ pub fn path(_: &mut SchemaGenerator) -> Schema {
         "minLength": 2,
         "maxLength": 512,
         "x-kubernetes-validations": [{
-            "rule": "self.startsWith('/') && !self.endsWith('/') && !self.contains('//') && !self.contains(':') && !(self + '/').contains('/../') && !(self + '/').contains('/./')",
+            "rule": "self.startsWith('/') && !self.endsWith('/') && !self.contains('//') && !self.contains(':') && !self.contains('/../') && !self.contains('/./') && !self.endsWith('/..') && !self.endsWith('/.')",
             "message": "must be an absolute, clean path without `..`, such as /workspace/task.md",
         }],
     })

@@ -1,5 +1,7 @@
 //! [`Task`]: one execution of an agent.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns repeat `priority` and `type_`")]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;

@@ -1,1 +1,18 @@
-//! KubeTask's decisions: pure functions from the world to a plan
+//! KubeTask's decisions: pure functions from the world to a plan.
+//!
+//! No I/O, no clock, no randomness: what is known comes in as [`task::Seen`], the time comes in as an argument, and
+//! what shall be done comes out as a [`task::Plan`] in which every name is already chosen. The operator gathers, calls,
+//! and carries out; whoever does it twice does it once.
+//!
+//! * [`task`]: a Task and its Agent become a Job; a Job and its Pods become a Task's status.
+//! * [`context`]: contexts become files, mounts and init containers.
+//! * [`queue`]: who may run when an Agent is busy.
+//! * [`cron`]: which runs of a CronTask are due. [`batch`]: which Tasks a BatchRun needs. [`retention`]: what is old.
+//! * [`convert`]: the older WorkspaceConfig becomes an Agent.
+
+pub mod context;
+
+pub mod names;
+
+pub mod retention;
+pub mod task;

@@ -1,0 +1,88 @@
+//! What the init containers are told: `kubetask context git` clones a repository, `kubetask context fetch` fetches files
+//! and assembles those in which they take part. Both are plain JSON; secrets are named, never contained.
+
+use serde::{Deserialize, Serialize};
+
+/// The environment variable that holds a [`GitJob`] for `kubetask context git`.
+pub const GIT_ENV: &str = "KUBETASK_CONTEXT";
+/// The key and file of the [`FetchPlan`] for `kubetask context fetch FILE`.
+pub const PLAN_KEY: &str = "plan.json";
+/// Where the Task's ConfigMap is mounted in init containers.
+pub const FILES_DIR: &str = "/kubetask/files";
+/// Where the Task's Secret is mounted in init containers.
+pub const SECRETS_DIR: &str = "/kubetask/secrets";
+/// Where the volume for fetched files is mounted in init containers.
+pub const OUT_DIR: &str = "/kubetask/out";
+/// Where a repository's credentials are mounted: the keys of its Secret as files.
+pub const CREDENTIALS_DIR: &str = "/kubetask/credentials";
+
+/// A repository to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GitJob {
+    /// Where to clone from.
+    pub url: String,
+    /// A branch, tag or commit; the remote's HEAD when unset.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub ref_: Option<String>,
+    /// Where the checkout goes.
+    pub path: String,
+    /// How many commits of history; 0 for all.
+    pub depth: i32,
+    /// A directory with `token`, with `username` and `password`, or with `ssh-privatekey` and perhaps `known_hosts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<String>,
+}
+
+/// Files to fetch and assemble.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FetchPlan {
+    /// In order.
+    pub files: Vec<FetchFile>,
+}
+
+/// One file to assemble; [`super::aggregate`] says how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FetchFile {
+    /// Where the agent will see it, for messages.
+    pub path: String,
+    /// Where to write it.
+    pub output: String,
+    /// What it consists of, in order.
+    pub parts: Vec<FetchPart>,
+}
+
+/// One content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", untagged)]
+pub enum FetchPart {
+    /// A file that is mounted already.
+    Local {
+        /// Its path.
+        file: String,
+    },
+    /// A file to fetch.
+    Remote {
+        /// From where, http or https.
+        url: String,
+        /// Headers of the request.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        headers: Vec<FetchHeader>,
+    },
+}
+
+/// A header of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FetchHeader {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The environment variable with its value; the header is left out when that is unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+}
