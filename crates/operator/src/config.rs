@@ -1,0 +1,34 @@
+//! How an operator is set up.
+
+use kubetask_core::task::Settings;
+
+/// How an operator is set up.
+#[derive(Debug, Clone)]
+pub struct OperatorConfig {
+    /// What is the same for every Task.
+    pub settings: Settings,
+    /// Only this namespace; all when unset.
+    pub namespace: Option<String>,
+    /// How many objects are reconciled at a time.
+    pub concurrency: u16,
+}
+
+impl Default for OperatorConfig {
+    fn default() -> Self {
+        Self { settings: Settings::default(), namespace: None, concurrency: 32 }
+    }
+}
+
+impl OperatorConfig {
+    /// The API for the kind in the namespaces that the operator looks after.
+    pub(crate) fn api<K>(&self, client: &kube::Client) -> kube::Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match &self.namespace {
+            Some(namespace) => kube::Api::namespaced(client.clone(), namespace),
+            None => kube::Api::all(client.clone()),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Carries a plan out. Nothing is chosen here: doing it twice is harmless.
+
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Client, Resource, ResourceExt};
+use kubetask_api::Task;
+use kubetask_core::task::Action;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::reconcile::{Context, Error};
+use crate::FIELD_MANAGER;
+
+/// How carrying out an action ended.
+pub(super) enum Acted {
+    /// It is done.
+    Done,
+    /// The server refuses it for good (quota, admission, validation); its words.
+    Refused(String),
+}
+
+/// Carries one action out.
+///
+/// # Errors
+/// When it may succeed later.
+pub(super) async fn act(context: &Context, namespace: &str, task: &Task, action: &Action) -> Result<Acted, Error> {
+    let client = &context.client;
+    match action {
+        Action::PutConfigMap(object) => put(client, namespace, task, object.as_ref(), "data").await,
+        Action::PutSecret(object) => put(client, namespace, task, object.as_ref(), "data").await,
+        Action::CreateJob(job) => {
+            let created = create(client, namespace, task, job.as_ref()).await?;
+            match created {
+                Created::Now(job) | Created::Before(job) => {
+                    context.world.lock().jobs.created(*job);
+                    Ok(Acted::Done)
+                }
+                Created::Refused(said) => Ok(Acted::Refused(said)),
+            }
+        }
+        Action::SuspendJob { name, suspend } => {
+            let api: Api<k8s_openapi::api::batch::v1::Job> = Api::namespaced(client.clone(), namespace);
+            let patch = json!({"spec": {"suspend": suspend}});
+            merge(&api, name, &patch, "suspend Job").await
+        }
+        Action::StopPod { name, uid } => {
+            let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), namespace);
+            let patch = json!({"metadata": {"uid": uid}, "spec": {"activeDeadlineSeconds": 1}});
+            merge(&api, name, &patch, "stop Pod").await
+        }
+        Action::DeleteTask { name, uid } => {
+            let api: Api<Task> = Api::namespaced(client.clone(), namespace);
+            let params = DeleteParams {
+                preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
+                ..DeleteParams::background()
+            };
+            match api.delete(name, &params).await {
+                Ok(_) => Ok(Acted::Done),
+                // Gone, or another Task of that name by now.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Acted::Done),
+                Err(source) => Err(Error::act("delete Task", name, source)),
+            }
+        }
+    }
+}
+
+async fn merge<K>(api: &Api<K>, name: &str, patch: &Value, step: &'static str) -> Result<Acted, Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(name, &params, &Patch::Merge(patch)).await {
+        Ok(_) => Ok(Acted::Done),
+        // Gone, or another object of that name by now: the watch tells.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Acted::Done),
+        Err(source) => Err(Error::act(step, name, source)),
+    }
+}
+
+enum Created<K> {
+    Now(Box<K>),
+    Before(Box<K>),
+    Refused(String),
+}
+
+/// Creates an object of the Task's; one that exists and belongs to it counts as created.
+async fn create<K>(client: &Client, namespace: &str, task: &Task, object: &K) -> Result<Created<K>, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let name = object.name_any();
+    match api.create(&params, object).await {
+        Ok(created) => Ok(Created::Now(Box::new(created))),
+        Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
+            match api.get_opt(&name).await.map_err(|source| Error::act("look at", &name, source))? {
+                Some(existing) if is_ours(existing.meta(), task) => Ok(Created::Before(Box::new(existing))),
+                Some(_) => Ok(Created::Refused(format!("{} \"{name}\" belongs to somebody else", K::kind(&())))),
+                None => Err(Error::Vanished(name)),
+            }
+        }
+        Err(kube::Error::Api(status)) if is_final(status.code, &status.reason) => {
+            Ok(Created::Refused(status.message.clone()))
+        }
+        Err(source) => Err(Error::act("create", &name, source)),
+    }
+}
+
+async fn put<K>(client: &Client, namespace: &str, task: &Task, object: &K, member: &str) -> Result<Acted, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    match create(client, namespace, task, object).await? {
+        Created::Now(_) => Ok(Acted::Done),
+        Created::Refused(said) => Ok(Acted::Refused(said)),
+        Created::Before(existing) => {
+            let member_of =
+                |object: &K| serde_json::to_value(object).ok().and_then(|mut v| v.get_mut(member).map(Value::take));
+            if member_of(&existing) == member_of(object) {
+                return Ok(Acted::Done);
+            }
+            // Whole: keys that are not wanted any more must go.
+            let mut wanted = object.clone();
+            wanted.meta_mut().resource_version = existing.meta().resource_version.clone();
+            let api: Api<K> = Api::namespaced(client.clone(), namespace);
+            let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            let name = object.name_any();
+            api.replace(&name, &params, &wanted).await.map_err(|source| Error::act("update", &name, source))?;
+            Ok(Acted::Done)
+        }
+    }
+}
+
+/// Whether the object was made for this very Task.
+fn is_ours(metadata: &kube::api::ObjectMeta, task: &Task) -> bool {
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|owner| Some(&owner.uid) == task.metadata.uid.as_ref())
+}
+
+/// Whether asking again cannot help: somebody has to change something first.
+fn is_final(code: u16, reason: &str) -> bool {
+    matches!(code, 400 | 403 | 413 | 422) && reason != "Conflict"
+}

@@ -1,0 +1,300 @@
+//! One look at one Task: observe, plan, act, tell.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::controller::Action as Next;
+use kube::runtime::reflector::Store;
+use kubetask_api::{Task, TaskStatus};
+use kubetask_core::names::job_name;
+use kubetask_core::task::{JobSeen, Plan, Seen, plan};
+use serde_json::{Map, Value, json};
+
+use super::act::{Acted, act};
+use super::observe::observe;
+use crate::FIELD_MANAGER;
+use crate::config::OperatorConfig;
+use crate::events::Recorder;
+use crate::world::{TaskKey, World};
+
+/// Why a look at a Task must be repeated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Content that the Task refers to could not be fetched.
+    #[error("fetch {what} {name}")]
+    Fetch {
+        /// Its kind.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A write failed.
+    #[error("{step} {name}")]
+    Act {
+        /// What was being done.
+        step: &'static str,
+        /// To which object.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// An object was there and then was not, while it was being created.
+    #[error("{0} came and went")]
+    Vanished(String),
+    /// Something of ours cannot be written as JSON.
+    #[error("encode {name}")]
+    Encode {
+        /// The object's name.
+        name: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    pub(super) fn fetch(what: &'static str, name: &str, source: kube::Error) -> Self {
+        Self::Fetch { what, name: name.to_owned(), source: Box::new(source) }
+    }
+
+    pub(super) fn act(step: &'static str, name: &str, source: kube::Error) -> Self {
+        Self::Act { step, name: name.to_owned(), source: Box::new(source) }
+    }
+}
+
+/// What all looks share.
+pub struct Context {
+    pub(super) client: Client,
+    pub(super) world: World,
+    config: OperatorConfig,
+    tasks: Store<Task>,
+    recorder: Recorder,
+    /// What was written last for a Task, until its watch shows it; how often looks failed in a row.
+    memory: Mutex<HashMap<TaskKey, Memory>>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// `metadata.resourceVersion` that the last write gave.
+    written: Option<String>,
+    failures: u32,
+}
+
+impl Context {
+    pub(super) fn new(
+        client: Client,
+        config: OperatorConfig,
+        world: World,
+        tasks: Store<Task>,
+        recorder: Recorder,
+    ) -> Self {
+        Self { client, world, config, tasks, recorder, memory: Mutex::default() }
+    }
+
+    fn remember<R>(&self, key: &TaskKey, change: impl FnOnce(&mut Memory) -> R) -> R {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = memory.entry(key.clone()).or_default();
+        let result = change(entry);
+        if entry.written.is_none() && entry.failures == 0 {
+            memory.remove(key);
+        }
+        result
+    }
+
+    /// Whether this Task is older than what was written last: its watch event is on its way, and brings another look.
+    fn is_stale(&self, key: &TaskKey, task: &Task) -> bool {
+        self.remember(key, |memory| {
+            let Some(written) = &memory.written else { return false };
+            let seen = task.metadata.resource_version.as_deref().unwrap_or_default();
+            if is_older(seen, written) {
+                return true;
+            }
+            memory.written = None;
+            false
+        })
+    }
+}
+
+/// Whether a resourceVersion comes before another. They are decimal numbers (KEP-5504); where a server has other ones,
+/// only being the same counts.
+fn is_older(seen: &str, written: &str) -> bool {
+    match (seen.parse::<u64>(), written.parse::<u64>()) {
+        (Ok(seen), Ok(written)) => seen < written,
+        _ => false,
+    }
+}
+
+/// Looks at a Task.
+///
+/// # Errors
+/// When something must be tried again.
+pub async fn reconcile(task: Arc<Task>, context: Arc<Context>) -> Result<Next, Error> {
+    let namespace = task.metadata.namespace.clone().unwrap_or_default();
+    let key = TaskKey::new(&namespace, task.metadata.name.as_deref().unwrap_or_default());
+    if task.metadata.deletion_timestamp.is_some()
+        || !context
+            .tasks
+            .get(&kube::runtime::reflector::ObjectRef::from_obj(task.as_ref()))
+            .is_some_and(|now| now.metadata.uid == task.metadata.uid)
+    {
+        // It is going or gone; what it owns goes by its owner references.
+        context.world.lock().references.remove(&key);
+        context.remember(&key, |memory| *memory = Memory::default());
+        return Ok(Next::await_change());
+    }
+    if context.is_stale(&key, &task) {
+        return Ok(Next::await_change());
+    }
+    let mut seen = observe(&context, &key, &task).await?;
+    let mut planned = plan(Timestamp::now(), &task, &seen, &context.config.settings);
+    if planned.verify_job {
+        seen.job = ask_for_job(&context, &namespace, &task).await?;
+        planned = plan(Timestamp::now(), &task, &seen, &context.config.settings);
+    }
+    let planned = carry_out(&context, &namespace, &task, seen, planned).await?;
+    if let Some(status) = &planned.status {
+        let written = write_status(&context, &namespace, &task, status).await?;
+        context.remember(&key, |memory| memory.written = written);
+    }
+    for note in &planned.events {
+        context.recorder.publish(task.as_ref(), note);
+    }
+    context.remember(&key, |memory| memory.failures = 0);
+    Ok(planned.wake_at.map_or_else(Next::await_change, |at| Next::requeue(until(at))))
+}
+
+/// Carries the actions out; when the server refuses one for good, plans again with that knowledge.
+async fn carry_out(
+    context: &Context,
+    namespace: &str,
+    task: &Task,
+    mut seen: Seen,
+    planned: Plan,
+) -> Result<Plan, Error> {
+    for action in &planned.actions {
+        if let Acted::Refused(said) = act(context, namespace, task, action).await? {
+            seen.refused = Some(said);
+            return Ok(plan(Timestamp::now(), task, &seen, &context.config.settings));
+        }
+    }
+    Ok(planned)
+}
+
+async fn ask_for_job(context: &Context, namespace: &str, task: &Task) -> Result<JobSeen, Error> {
+    let name =
+        job_name(task.metadata.name.as_deref().unwrap_or_default(), task.metadata.uid.as_deref().unwrap_or_default());
+    let api = Api::namespaced(context.client.clone(), namespace);
+    let found = api.get_opt(&name).await.map_err(|source| Error::fetch("Job", &name, source))?;
+    Ok(match found {
+        Some(job) => JobSeen::Found(Arc::new(job)),
+        None => JobSeen::Gone,
+    })
+}
+
+/// Writes what changed of the status, provided that the Task is still the one that was looked at. Returns the new
+/// resourceVersion.
+async fn write_status(
+    context: &Context,
+    namespace: &str,
+    task: &Task,
+    status: &TaskStatus,
+) -> Result<Option<String>, Error> {
+    let name = task.metadata.name.clone().unwrap_or_default();
+    let encode = |source| Error::Encode { name: name.clone(), source };
+    let old = serde_json::to_value(task.status.clone().unwrap_or_default()).map_err(encode)?;
+    let new = serde_json::to_value(status).map_err(encode)?;
+    let patch = json!({
+        "metadata": {"resourceVersion": task.metadata.resource_version, "uid": task.metadata.uid},
+        "status": merge_diff(&old, &new),
+    });
+    let api: Api<Task> = Api::namespaced(context.client.clone(), namespace);
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_status(&name, &params, &Patch::Merge(&patch)).await {
+        Ok(written) => Ok(written.metadata.resource_version),
+        // Somebody was faster, or it is gone: the watch brings the newer one and another look.
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(None),
+        Err(source) => Err(Error::act("write status of Task", &name, source)),
+    }
+}
+
+/// The merge patch (RFC 7386) that turns `old` into `new`.
+fn merge_diff(old: &Value, new: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return new.clone() };
+    let mut patch = Map::new();
+    for (key, value) in new {
+        match old.get(key) {
+            Some(before) if before == value => {}
+            Some(before) => {
+                patch.insert(key.clone(), merge_diff(before, value));
+            }
+            None => {
+                patch.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    Value::Object(patch)
+}
+
+fn until(at: Timestamp) -> Duration {
+    let millis = at.as_millisecond() - Timestamp::now().as_millisecond();
+    // A little late rather than a little early, or the plan would find that it is not time yet.
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0) + 5)
+}
+
+/// How long to wait before the next look after a failure.
+pub(super) fn on_error(task: Arc<Task>, error: &Error, context: Arc<Context>) -> Next {
+    let namespace = task.metadata.namespace.as_deref().unwrap_or_default();
+    let name = task.metadata.name.as_deref().unwrap_or_default();
+    let failures = context.remember(&TaskKey::new(namespace, name), |memory| {
+        memory.failures = memory.failures.saturating_add(1);
+        memory.failures
+    });
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::warn!(%namespace, %name, failures, %error, cause, "will look at the Task again");
+    Next::requeue(backoff(failures))
+}
+
+/// 50 ms, doubled with each failure, at most a minute.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(50 << failures.saturating_sub(1).min(11)).min(Duration::from_secs(60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merge_diff_is_what_changed() {
+        let check = |old: Value, new: Value, expect: Value| assert_eq!(merge_diff(&old, &new), expect);
+        check(json!({"a": 1}), json!({"a": 1}), json!({}));
+        check(json!({"a": 1, "b": 2}), json!({"a": 2}), json!({"a": 2, "b": null}));
+        check(json!({"a": {"x": 1, "y": 2}}), json!({"a": {"x": 1, "z": 3}}), json!({"a": {"y": null, "z": 3}}));
+        check(json!({"a": [1]}), json!({"a": [1, 2]}), json!({"a": [1, 2]}));
+        check(json!({}), json!({"a": {"b": 1}}), json!({"a": {"b": 1}}));
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(is_older("9", "10"));
+        assert!(!is_older("10", "10") && !is_older("11", "10"));
+        assert!(!is_older("x", "10") && !is_older("", ""));
+    }
+
+    #[test]
+    fn failures_back_off() {
+        assert_eq!([1, 2, 3].map(backoff).map(|d| d.as_millis()), [50, 100, 200]);
+        assert_eq!(backoff(u32::MAX), Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,273 @@
+//! The watches that feed the [`World`], each a stream of the Tasks that must be looked at again.
+//!
+//! A watch that had to start anew lists everything; what is missing from the list is gone, and those it concerned are
+//! told too.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use kubetask_api::{Agent, DEFAULT_NAME, KubeTaskConfig, Task, labels};
+use kubetask_core::task::RefKind;
+use serde::de::DeserializeOwned;
+
+use super::{TaskKey, World, names};
+use crate::config::OperatorConfig;
+
+/// One watch: what it tells. It must be polled for the watch to go on.
+pub type Feed = stream::BoxStream<'static, News>;
+
+/// What a watch tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// This Task must be looked at again.
+    Look(TaskKey),
+    /// Everything that is there has been taken in.
+    Synced,
+}
+
+/// How a kind is taken into the world.
+trait Intake<K>: Send + 'static {
+    /// An object came or changed.
+    fn put(&mut self, object: K) -> Vec<TaskKey>;
+    /// An object went.
+    fn remove(&mut self, object: &K) -> Vec<TaskKey>;
+    /// A list is complete: only these are there.
+    fn retain(&mut self, keep: HashSet<(String, String)>) -> Vec<TaskKey>;
+}
+
+/// All feeds of the Task controller.
+pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Store<Task>) -> Vec<Feed> {
+    let ours = watcher::Config::default().labels(&format!("{}={}", labels::APP_MANAGED_BY, labels::APP));
+    let everything = watcher::Config::default;
+    let mut feeds = vec![
+        feed(config.api::<Agent>(client), everything(), strip, Agents(world.clone())),
+        feed(
+            config.api::<KubeTaskConfig>(client),
+            everything(),
+            strip,
+            Configs { world: world.clone(), tasks: tasks.clone() },
+        ),
+        feed(config.api::<Job>(client), ours.clone(), strip_job, JobIntake(world.clone())),
+        feed(config.api::<Pod>(client), ours, strip_pod, PodIntake(world.clone())),
+    ];
+    feeds.push(metadata_feed::<ConfigMap>(client, config, world, RefKind::ConfigMap));
+    feeds.push(metadata_feed::<Secret>(client, config, world, RefKind::Secret));
+    feeds.push(metadata_feed::<ServiceAccount>(client, config, world, RefKind::ServiceAccount));
+    feeds
+}
+
+fn feed<K, I>(api: Api<K>, config: watcher::Config, strip: fn(&mut K), intake: I) -> Feed
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    I: Intake<K>,
+{
+    let events = watcher(api, config).default_backoff().modify(strip);
+    pump(events, intake).boxed()
+}
+
+/// Of what is only referred to, the watch carries metadata alone.
+fn metadata_feed<K>(client: &Client, config: &OperatorConfig, world: &World, kind: RefKind) -> Feed
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
+{
+    let api: Api<PartialObjectMeta<K>> = config.api(client);
+    feed(api, watcher::Config::default(), strip, Names { world: world.clone(), kind })
+}
+
+fn pump<K, I>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    mut intake: I,
+) -> impl Stream<Item = News> + Send
+where
+    K: Resource + Send + 'static,
+    I: Intake<K>,
+{
+    let mut listed: Option<HashSet<(String, String)>> = None;
+    events.flat_map(move |event| {
+        let synced = matches!(event, Ok(Event::InitDone));
+        let concerned = match event {
+            Ok(Event::Init) => {
+                listed = Some(HashSet::new());
+                Vec::new()
+            }
+            Ok(Event::InitApply(object)) => {
+                if let Some(listed) = &mut listed {
+                    listed.insert(names(object.meta()));
+                }
+                intake.put(object)
+            }
+            Ok(Event::InitDone) => listed.take().map(|keep| intake.retain(keep)).unwrap_or_default(),
+            Ok(Event::Apply(object)) => intake.put(object),
+            Ok(Event::Delete(object)) => intake.remove(&object),
+            Err(error) => {
+                // The watcher goes on by itself, with a backoff.
+                tracing::debug!(error = %error, "a watch was interrupted");
+                Vec::new()
+            }
+        };
+        stream::iter(concerned.into_iter().map(News::Look).chain(synced.then_some(News::Synced)))
+    })
+}
+
+fn strip<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+/// Of a Job only its metadata, its suspension and its status are looked at.
+fn strip_job(job: &mut Job) {
+    strip(job);
+    if let Some(spec) = &mut job.spec {
+        spec.template.spec = None;
+    }
+}
+
+/// Of a Pod only its metadata and its status are looked at; of the spec, what says whether it was told to end.
+fn strip_pod(pod: &mut Pod) {
+    strip(pod);
+    if let Some(spec) = &mut pod.spec {
+        let kept = (spec.active_deadline_seconds, spec.node_name.take());
+        *spec = k8s_openapi::api::core::v1::PodSpec {
+            active_deadline_seconds: kept.0,
+            node_name: kept.1,
+            ..Default::default()
+        };
+    }
+}
+
+struct Agents(World);
+
+impl Intake<Agent> for Agents {
+    fn put(&mut self, agent: Agent) -> Vec<TaskKey> {
+        self.0.lock().put_agent(agent)
+    }
+
+    fn remove(&mut self, agent: &Agent) -> Vec<TaskKey> {
+        let (namespace, name) = names(&agent.metadata);
+        self.0.lock().remove_agent(&namespace, &name)
+    }
+
+    fn retain(&mut self, keep: HashSet<(String, String)>) -> Vec<TaskKey> {
+        let mut state = self.0.lock();
+        let gone: Vec<_> = state.agents.keys().filter(|key| !keep.contains(*key)).cloned().collect();
+        gone.into_iter().flat_map(|(namespace, name)| state.remove_agent(&namespace, &name)).collect()
+    }
+}
+
+struct Configs {
+    world: World,
+    tasks: Store<Task>,
+}
+
+impl Configs {
+    /// Finished Tasks sleep until their time is up; a changed configuration changes that time.
+    fn concerned(&self, namespace: &str) -> Vec<TaskKey> {
+        let tasks = self.tasks.state();
+        let finished = tasks.iter().filter(|task| task.phase().is_finished());
+        finished
+            .map(|task| names(&task.metadata))
+            .filter(|(of, _)| of == namespace)
+            .map(|(namespace, name)| TaskKey::new(&namespace, &name))
+            .collect()
+    }
+}
+
+impl Intake<KubeTaskConfig> for Configs {
+    fn put(&mut self, config: KubeTaskConfig) -> Vec<TaskKey> {
+        let (namespace, name) = names(&config.metadata);
+        if name != DEFAULT_NAME {
+            return Vec::new();
+        }
+        self.world.lock().configs.insert(namespace.clone(), std::sync::Arc::new(config));
+        self.concerned(&namespace)
+    }
+
+    fn remove(&mut self, config: &KubeTaskConfig) -> Vec<TaskKey> {
+        let (namespace, name) = names(&config.metadata);
+        if name != DEFAULT_NAME {
+            return Vec::new();
+        }
+        self.world.lock().configs.remove(&namespace);
+        self.concerned(&namespace)
+    }
+
+    fn retain(&mut self, keep: HashSet<(String, String)>) -> Vec<TaskKey> {
+        let gone: Vec<String> = {
+            let mut state = self.world.lock();
+            let is_gone = |namespace: &String| !keep.contains(&(namespace.clone(), DEFAULT_NAME.to_owned()));
+            let gone = state.configs.keys().filter(|namespace| is_gone(namespace)).cloned().collect();
+            state.configs.retain(|namespace, _| !is_gone(namespace));
+            gone
+        };
+        gone.iter().flat_map(|namespace| self.concerned(namespace)).collect()
+    }
+}
+
+struct JobIntake(World);
+
+impl Intake<Job> for JobIntake {
+    fn put(&mut self, job: Job) -> Vec<TaskKey> {
+        self.0.lock().put_job(job).into_iter().collect()
+    }
+
+    fn remove(&mut self, job: &Job) -> Vec<TaskKey> {
+        self.0.lock().jobs.remove(job).into_iter().collect()
+    }
+
+    fn retain(&mut self, keep: HashSet<(String, String)>) -> Vec<TaskKey> {
+        self.0.lock().jobs.retain_jobs(&keep)
+    }
+}
+
+struct PodIntake(World);
+
+impl Intake<Pod> for PodIntake {
+    fn put(&mut self, pod: Pod) -> Vec<TaskKey> {
+        self.0.lock().put_pod(pod).into_iter().collect()
+    }
+
+    fn remove(&mut self, pod: &Pod) -> Vec<TaskKey> {
+        self.0.lock().jobs.remove_pod(pod).into_iter().collect()
+    }
+
+    fn retain(&mut self, keep: HashSet<(String, String)>) -> Vec<TaskKey> {
+        self.0.lock().jobs.retain_pods(&keep)
+    }
+}
+
+struct Names {
+    world: World,
+    kind: RefKind,
+}
+
+impl<K: Resource> Intake<K> for Names {
+    fn put(&mut self, object: K) -> Vec<TaskKey> {
+        let (namespace, name) = names(object.meta());
+        let mut state = self.world.lock();
+        state.existing.insert(self.kind, &namespace, &name);
+        state.references.referring(self.kind, &namespace, &name)
+    }
+
+    fn remove(&mut self, object: &K) -> Vec<TaskKey> {
+        let (namespace, name) = names(object.meta());
+        let mut state = self.world.lock();
+        state.existing.remove(self.kind, &namespace, &name);
+        state.references.referring(self.kind, &namespace, &name)
+    }
+
+    fn retain(&mut self, keep: HashSet<(String, String)>) -> Vec<TaskKey> {
+        let mut state = self.world.lock();
+        let changed = state.existing.replace(self.kind, keep);
+        changed
+            .into_iter()
+            .flat_map(|(namespace, name)| state.references.referring(self.kind, &namespace, &name))
+            .collect()
+    }
+}
