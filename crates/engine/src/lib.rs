@@ -12,13 +12,17 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+mod control;
+mod dir;
 pub mod fake;
 pub mod image;
 pub mod local;
 mod log;
 pub mod router;
+mod sandbox;
 mod shim;
 pub mod spec;
+mod sys;
 pub mod traits;
 
 pub use fake::FakeEngine;

@@ -1,0 +1,282 @@
+//! The directory of one container, the only thing that an engine and a shim share: `<root>/containers/<id>/`.
+//!
+//! | file | written by | says |
+//! |---|---|---|
+//! | `spec.json` | engine, before anything else | [`Config`]: what to run |
+//! | `lock` | – | locked by the shim as long as it lives |
+//! | `launched` | shim, durable before the program runs | it was started: never start it again |
+//! | `state.json` | shim | [`RunState`]: processes and when |
+//! | `s` | shim | its control socket |
+//! | `exit.json` | shim, or whoever finds it dead | [`Exit`]: how it ended |
+//! | `home`, `tmp`, `vartmp` | the program | its private writable directories |
+//! | `root` | – | where its root is put together, in a mount namespace of its own |
+//!
+//! From the first four and the lock follows [`Seen`], whoever looks and whenever somebody died.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{ContainerId, ContainerSpec, Exit};
+use crate::sys;
+
+/// Name of the control socket.
+pub(crate) const SOCKET: &str = "s";
+
+/// All that a shim needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Config {
+    /// What to run.
+    pub(crate) spec: ContainerSpec,
+    /// What it sees of the host.
+    pub(crate) sandbox: SandboxConfig,
+}
+
+/// What the engine decided about the sandbox, beyond the specification.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SandboxConfig {
+    /// Set for containers of KubeTask's own image: the program they run as `kubetask`.
+    pub(crate) own_binary: Option<PathBuf>,
+    /// Host paths that no container may see, through no mount.
+    pub(crate) hide: Vec<PathBuf>,
+    /// Host paths shown though they lie in something hidden.
+    pub(crate) expose: Vec<PathBuf>,
+    /// Environment to start from.
+    pub(crate) env: Vec<(String, String)>,
+    /// Home directory of the user who runs the engine; hidden.
+    pub(crate) host_home: Option<PathBuf>,
+}
+
+/// The processes of a launched container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunState {
+    /// Which boot of the machine it belongs to.
+    pub(crate) boot_id: String,
+    /// First process of its process id namespace: all others end with it.
+    pub(crate) init: ProcessId,
+    /// The program, as seen from the host.
+    pub(crate) program: i32,
+    /// When it started.
+    pub(crate) started_at_nanos: i128,
+    /// Control groups made for it.
+    pub(crate) cgroups: Vec<PathBuf>,
+    /// Mount points made for it in directories of the host.
+    pub(crate) made: Vec<PathBuf>,
+}
+
+/// A process that cannot be confused with a later one of the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessId {
+    pub(crate) pid: i32,
+    /// Clock ticks since boot, from `/proc/<pid>/stat`.
+    pub(crate) start: u64,
+}
+
+impl ProcessId {
+    /// The process that has this number now.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name, in parentheses, may contain anything.
+        let start = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        Some(Self { pid, start })
+    }
+}
+
+/// What the directory says of the container.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// Nothing was ever launched under this id.
+    Absent,
+    /// A shim lives: it runs, or is about to.
+    Alive,
+    /// It ended.
+    Ended(Exit),
+    /// It was launched, and its shim is gone without a word.
+    Died,
+}
+
+/// The directory of one container.
+#[derive(Debug, Clone)]
+pub(crate) struct ContainerDir {
+    path: PathBuf,
+}
+
+impl ContainerDir {
+    pub(crate) fn new(containers: &Path, id: &ContainerId) -> Self {
+        Self { path: containers.join(&id.0) }
+    }
+
+    /// The directory a shim was pointed at.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Creates the directory (of mode 0700) where it is missing and writes what to run.
+    pub(crate) fn prepare(&self, config: &Config) -> io::Result<()> {
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&self.path);
+        match made {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        // Made durable by `mark_launched`: before that nothing has happened that anyone must remember.
+        self.write("spec.json", &serde_json::to_vec(config)?, Durability::ProcessCrash)
+    }
+
+    pub(crate) fn config(&self) -> io::Result<Option<Config>> {
+        self.read("spec.json")
+    }
+
+    pub(crate) fn run_state(&self) -> io::Result<Option<RunState>> {
+        self.read("state.json")
+    }
+
+    pub(crate) fn write_run_state(&self, state: &RunState) -> io::Result<()> {
+        // Says nothing that outlives the processes, so it need not outlive the machine.
+        self.write("state.json", &serde_json::to_vec(state)?, Durability::ProcessCrash)
+    }
+
+    /// When it was launched, going by the mark.
+    pub(crate) fn launched_at_nanos(&self) -> i128 {
+        let time = std::fs::metadata(self.file("launched")).and_then(|mark| mark.modified());
+        let since = time.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        since.and_then(|since| i128::try_from(since.as_nanos()).ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn is_launched(&self) -> bool {
+        self.file("launched").exists()
+    }
+
+    /// From here on the container counts as started, come what may. Fails if it already was.
+    pub(crate) fn mark_launched(&self) -> io::Result<()> {
+        File::open(self.file("spec.json"))?.sync_all()?;
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.file("launched"))?;
+        File::open(&self.path)?.sync_all()?;
+        if let Some(containers) = self.path.parent() {
+            File::open(containers)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Writes how it ended, unless that is known already; returns what counts.
+    pub(crate) fn write_exit(&self, exit: &Exit) -> io::Result<Exit> {
+        if let Some(known) = self.exit()? {
+            return Ok(known);
+        }
+        self.write("exit.json", &serde_json::to_vec(exit)?, Durability::PowerLoss)?;
+        Ok(exit.clone())
+    }
+
+    pub(crate) fn exit(&self) -> io::Result<Option<Exit>> {
+        self.read("exit.json")
+    }
+
+    /// Takes the lock that says "a shim lives". `None`: another one has it.
+    pub(crate) fn lock(&self) -> io::Result<Option<File>> {
+        let file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.file("lock"))?;
+        Ok(sys::try_lock(&file)?.then_some(file))
+    }
+
+    fn is_locked(&self) -> io::Result<bool> {
+        match File::open(self.file("lock")) {
+            Ok(file) => sys::is_locked(&file),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is to be seen now.
+    pub(crate) fn look(&self) -> io::Result<Seen> {
+        if let Some(exit) = self.exit()? {
+            return Ok(Seen::Ended(exit));
+        }
+        if self.is_locked()? {
+            return Ok(Seen::Alive);
+        }
+        // It may have ended between the two looks; after this one nothing changes any more.
+        if let Some(exit) = self.exit()? {
+            return Ok(Seen::Ended(exit));
+        }
+        Ok(if self.is_launched() { Seen::Died } else { Seen::Absent })
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        match std::fs::read(self.file(name)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+                io::Error::new(ErrorKind::InvalidData, format!("{}: {error}", self.file(name).display()))
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&self, name: &str, content: &[u8], durability: Durability) -> io::Result<()> {
+        // Several may write the same file: each through a file of its own.
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let serial = WRITES.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.file(&format!(".{name}.{}.{serial}", std::process::id()));
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        if durability == Durability::PowerLoss {
+            file.sync_all()?;
+        }
+        std::fs::rename(&temporary, self.file(name))?;
+        if durability == Durability::PowerLoss {
+            File::open(&self.path)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    ProcessCrash,
+    PowerLoss,
+}
+
+/// Identifies this boot of the machine.
+pub(crate) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Removes a directory tree, whatever modes its directories were given.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            std::fs::remove_dir_all(path)
+        }
+        result => result,
+    }
+}
+
+fn open_up(path: &Path) -> io::Result<()> {
+    let mut left = vec![path.to_owned()];
+    while let Some(directory) = left.pop() {
+        std::fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        for entry in std::fs::read_dir(&directory)?.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                left.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! The first process of a container: it builds the root, starts the program, runs further programs on request, and takes
+//! every process that ends. When the program ends it ends too, and the kernel ends everything else in the container.
+//!
+//! It is a fork of the shim, so it shares the shim's memory, and it obeys only the shim: signals from inside do nothing to
+//! it, nobody inside may look into it, and it dies with the shim.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, WaitOptions};
+use serde::{Deserialize, Serialize};
+
+use super::program::{self, NotRun, Program, Streams};
+use super::{Facts, SetupError, root};
+use crate::control::{self, Received};
+use crate::dir::Config;
+use crate::sys::{self, Fork};
+
+/// Longest message between shim and init.
+pub(crate) const MAX_MESSAGE: usize = 192 << 10;
+
+/// What the shim says to init.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToInit {
+    /// Users are mapped and limits are set: begin.
+    Begin,
+    /// Send the program a signal.
+    Signal(i32),
+    /// Run a program; its streams come along.
+    Exec { id: u32, program: control::Program },
+    /// Kill such a program.
+    Kill { id: u32 },
+}
+
+/// What init says to the shim.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromInit {
+    /// The program ended with this wait status.
+    Ended(i32),
+    /// The program of an exec runs; its terminal, if any, comes along.
+    Running { id: u32 },
+    /// It ended, with this code.
+    Code { id: u32, code: i32 },
+    /// It could not be started at all.
+    Refused { id: u32, message: String },
+}
+
+/// What is said while the container starts, over a socket that ends with the program's `execve`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Handshake {
+    /// The sandbox cannot be made: on this host at all, or this one.
+    Unavailable(String),
+    Failed(String),
+    /// The program's terminal comes along.
+    Terminal,
+    /// From the program's process, which waits for [`Handshake::Run`]. Mount points that were made on the host.
+    Ready {
+        made: Vec<PathBuf>,
+    },
+    /// From the shim: it is on record now.
+    Run,
+}
+
+/// What init is started with.
+pub(crate) struct Start<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) directory: &'a Path,
+    pub(crate) facts: Facts,
+    pub(crate) control: OwnedFd,
+    pub(crate) handshake: OwnedFd,
+    /// Input, output, error output; none with a terminal.
+    pub(crate) streams: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
+}
+
+/// Runs in the new process, for all of its life.
+pub(crate) fn run(start: Start<'_>) -> ! {
+    // If the shim dies in whatever way, so does this process, and with it the container.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let Start { config, directory, facts, .. } = start;
+    let Ok((control, handshake, streams)) = keep_only(start.control, start.handshake, start.streams) else {
+        sys::exit_now(1)
+    };
+    // Waiting for it also notices a shim that died before the line above.
+    if !matches!(receive(&control), Ok((ToInit::Begin, _))) {
+        sys::exit_now(1);
+    }
+    match launch(config, directory, facts, &control, handshake, streams) {
+        Ok((program, signals)) => Init { config, facts, control, program, execs: HashMap::new() }.run(&signals),
+        Err(()) => sys::exit_now(1),
+    }
+}
+
+fn launch(
+    config: &Config,
+    directory: &Path,
+    facts: Facts,
+    control: &OwnedFd,
+    handshake: OwnedFd,
+    streams: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
+) -> Result<(i32, OwnedFd), ()> {
+    let tell = |message: Handshake, fds: &[BorrowedFd<'_>]| send(&handshake, &message, fds).map_err(drop);
+    let fail = |error: SetupError| match error {
+        SetupError::Unavailable(reason) => drop(tell(Handshake::Unavailable(reason), &[])),
+        SetupError::Container(reason) => drop(tell(Handshake::Failed(reason), &[])),
+    };
+    let made = set_up(config, directory, facts).map_err(fail)?;
+    let signals = sys::signal_fd(&[libc::SIGCHLD]).map_err(SetupError::step("watch children")).map_err(fail)?;
+    let streams = match streams {
+        Some((input, output, errors)) => Streams::Pipes(input, output, errors),
+        None => {
+            let (master, terminal) = open_terminal().map_err(SetupError::step("open a terminal")).map_err(fail)?;
+            tell(Handshake::Terminal, &[master.as_fd()])?;
+            Streams::Terminal(terminal)
+        }
+    };
+    match sys::fork().map_err(SetupError::step("start the program")).map_err(fail)? {
+        Fork::Parent(pid) => Ok((pid, signals)),
+        Fork::Child => {
+            let program = Program::main(config, facts);
+            let _ = control;
+            let not_run = match program::become_program(&program, streams, config, facts) {
+                Err(not_run) => not_run,
+                Ok(()) => {
+                    let waited = tell(Handshake::Ready { made }, &[]).and_then(|()| receive(&handshake).map_err(drop));
+                    match waited {
+                        Ok((Handshake::Run, _)) => program::execute(&program),
+                        _ => sys::exit_now(1),
+                    }
+                }
+            };
+            let _ = tell(Handshake::Failed(not_run.message), &[]);
+            sys::exit_now(not_run.code)
+        }
+    }
+}
+
+fn set_up(config: &Config, directory: &Path, facts: Facts) -> Result<Vec<PathBuf>, SetupError> {
+    if let Some(name) = &config.spec.hostname {
+        rustix::system::sethostname(name.as_bytes())
+            .map_err(io::Error::from)
+            .map_err(SetupError::host(format!("set the host name {name:?}")))?;
+    }
+    if config.spec.network == crate::spec::Network::None {
+        sys::loopback_up().map_err(SetupError::host("bring the loopback interface up"))?;
+    }
+    let made = root::build(config, directory, facts)?;
+    // From here on nothing inside may look into this process, whose capabilities it does not have.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    Ok(made)
+}
+
+/// Opens a terminal of the container: the master and the program's side.
+fn open_terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+    let master = std::fs::OpenOptions::new().read(true).write(true).open("/dev/pts/ptmx")?;
+    let master = OwnedFd::from(master);
+    unlockpt(&master)?;
+    let terminal = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    Ok((master, terminal))
+}
+
+struct Init<'a> {
+    config: &'a Config,
+    facts: Facts,
+    control: OwnedFd,
+    program: i32,
+    /// Programs of execs by process id.
+    execs: HashMap<i32, u32>,
+}
+
+impl Init<'_> {
+    fn run(mut self, signals: &OwnedFd) -> ! {
+        // Children may have ended before anyone watched.
+        self.reap();
+        loop {
+            let mut fds = [PollFd::new(signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
+            if poll(&mut fds, None).is_err_and(|error| error != rustix::io::Errno::INTR) {
+                sys::exit_now(1);
+            }
+            let [child, said] = fds.map(|fd| !fd.revents().is_empty());
+            if child {
+                sys::drain_signals(signals);
+                self.reap();
+            }
+            if said {
+                match receive(&self.control) {
+                    Ok((message, received)) => self.obey(message, received),
+                    // The shim is gone.
+                    Err(_) => sys::exit_now(1),
+                }
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let pid = Pid::as_raw(Some(pid));
+            if pid == self.program {
+                let _ = send(&self.control, &FromInit::Ended(status.as_raw()), &[]);
+                // The rest of the container ends with this process.
+                sys::exit_now(0);
+            }
+            if let Some(id) = self.execs.remove(&pid) {
+                let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+                let _ = send(&self.control, &FromInit::Code { id, code: code.unwrap_or(255) }, &[]);
+            }
+        }
+    }
+
+    fn obey(&mut self, message: ToInit, received: Received) {
+        match message {
+            ToInit::Begin => {}
+            ToInit::Signal(signal) => drop(sys::kill(self.program, signal)),
+            ToInit::Exec { id, program } => {
+                if let Err(error) = self.exec(id, &program, received.fds) {
+                    let _ = send(&self.control, &FromInit::Refused { id, message: super::words(&error) }, &[]);
+                }
+            }
+            ToInit::Kill { id } => {
+                if let Some((&pid, _)) = self.execs.iter().find(|&(_, &exec)| exec == id) {
+                    // Its group, and itself in case it has not made its group yet.
+                    let _ = sys::kill(-pid, libc::SIGKILL);
+                    let _ = sys::kill(pid, libc::SIGKILL);
+                }
+            }
+        }
+    }
+
+    fn exec(&mut self, id: u32, program: &control::Program, fds: Vec<OwnedFd>) -> io::Result<()> {
+        let mut fds = fds.into_iter();
+        let mut next = || fds.next().ok_or_else(|| io::Error::other("a stream is missing"));
+        let mut master = None;
+        let streams = if program.tty {
+            let (outer, terminal) = open_terminal()?;
+            master = Some(outer);
+            Streams::Terminal(terminal)
+        } else {
+            let (output, errors) = (next()?, next()?);
+            let input = if program.stdin { Some(next()?) } else { None };
+            Streams::Pipes(input, output, errors)
+        };
+        match sys::fork()? {
+            Fork::Child => {
+                drop(master);
+                let program = Program::exec(self.config, self.facts, program);
+                let NotRun { message, code } = match program::become_program(&program, streams, self.config, self.facts)
+                {
+                    Ok(()) => program::execute(&program),
+                    Err(not_run) => not_run,
+                };
+                program::complain(&message);
+                sys::exit_now(code)
+            }
+            Fork::Parent(pid) => {
+                self.execs.insert(pid, id);
+                let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
+                send(&self.control, &FromInit::Running { id }, &fds)
+            }
+        }
+    }
+}
+
+type Kept = (OwnedFd, OwnedFd, Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>);
+
+/// Closes every descriptor that was inherited from the shim (its lock above all) except these, which move to new numbers.
+fn keep_only(
+    control: OwnedFd,
+    handshake: OwnedFd,
+    streams: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
+) -> io::Result<Kept> {
+    let (input, outputs) = match streams {
+        Some((input, output, errors)) => (input, vec![output, errors]),
+        None => (None, Vec::new()),
+    };
+    let with_input = input.is_some();
+    let all: Vec<OwnedFd> = [control, handshake].into_iter().chain(outputs).chain(input).collect();
+    // First out of the way of the low numbers, then down to them.
+    let high = all.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 64)).collect::<Result<Vec<_>, _>>()?;
+    let mut numbers = 3..;
+    for (fd, number) in high.iter().zip(&mut numbers) {
+        sys::dup_to(fd.as_fd(), number)?;
+    }
+    let count = high.len();
+    // The numbers are all closed or taken over below: the old owners must not close them again.
+    all.into_iter().chain(high).for_each(std::mem::forget);
+    sys::close_from(3 + u32::try_from(count).map_err(io::Error::other)?);
+    let mut kept = Vec::new();
+    for (_, number) in (0..count).zip(3..) {
+        let fd = sys::inherited(number);
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        debug_assert_eq!(fd.as_raw_fd(), number);
+        kept.push(fd);
+    }
+    let mut kept = kept.into_iter();
+    let mut next = || kept.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
+    let (control, handshake) = (next()?, next()?);
+    let streams = if count > 2 {
+        let (output, errors) = (next()?, next()?);
+        Some((if with_input { Some(next()?) } else { None }, output, errors))
+    } else {
+        None
+    };
+    Ok((control, handshake, streams))
+}
+
+/// Sends one message over a socket that keeps messages apart.
+pub(crate) fn send(socket: &OwnedFd, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > MAX_MESSAGE {
+        return Err(io::Error::other("argument list too long"));
+    }
+    control::send(socket, &bytes, fds).map(drop)
+}
+
+/// Receives one message; an error where the other side is gone.
+pub(crate) fn receive<T: for<'de> Deserialize<'de>>(socket: &OwnedFd) -> io::Result<(T, Received)> {
+    let mut bytes = vec![0; MAX_MESSAGE];
+    loop {
+        match control::receive(socket, &mut bytes) {
+            Ok(received) if received.length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(received) => return Ok((serde_json::from_slice(&bytes[..received.length])?, received)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
