@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::decode::{DecodeError, Decoded};
 use crate::table::{Column, Row};
+use crate::types::{Built, Node};
 
 /// Which part of an object a write is about: the resource itself or one of its subresources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +69,17 @@ pub struct DeleteRules {
     pub graceful: bool,
     /// The object stays while `spec.finalizers` is not empty (namespaces).
     pub spec_finalizers: bool,
+}
+
+/// The three ways in which Kubernetes words the refusal of a field selector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SelectorStyle {
+    /// Kinds without conversion of field labels.
+    MetadataOnly,
+    /// `field label not supported: NAME`
+    Label,
+    /// `field label "NAME" not supported for KIND`
+    ForKind,
 }
 
 type Hook = fn(&mut Value);
@@ -140,6 +152,10 @@ pub struct Kind {
     pub field_selectors: &'static [&'static str],
     /// Name of the type in Kubernetes' OpenAPI, e.g. `io.k8s.api.core.v1.Pod`.
     pub type_name: &'static str,
+    /// Makes the published schema of the type.
+    pub(crate) generate: crate::types::Generate,
+    /// How a field selector on an unknown field is refused.
+    pub(crate) selector_style: SelectorStyle,
     pub(crate) hooks: Hooks,
 }
 
@@ -181,7 +197,22 @@ impl Kind {
     /// The schema (without descriptions), built on first use.
     #[must_use]
     pub fn schema(&self) -> Arc<Schema> {
-        crate::decode::types().schema(self.type_name)
+        Arc::clone(&self.built().0)
+    }
+
+    pub(crate) fn node(&self) -> &'static Node {
+        &self.built().1
+    }
+
+    fn built(&self) -> &'static Built {
+        crate::registry::built(self).get_or_init(|| crate::types::types().load(self.type_name, self.generate))
+    }
+
+    /// An object of this kind with nothing in it, as Kubernetes writes it. Field ownership of a new object is
+    /// tracked against this: what an empty object has anyway belongs to nobody.
+    #[must_use]
+    pub fn empty(&self) -> Value {
+        crate::decode::decode(self, Value::Null).map(|d| d.object).unwrap_or_default()
     }
 
     /// Decodes a client's object as Go's typed decoder would: checks types, finds unknown fields, drops nulls and
@@ -254,8 +285,7 @@ impl Kind {
         (self.hooks.row)(object, now)
     }
 
-    /// Value of a selectable field (empty when unset), or `None` when the kind does not support selecting by it:
-    /// `field label not supported: NAME`.
+    /// Value of a selectable field (empty when unset), or `None` when the kind does not support selecting by it.
     #[must_use]
     pub fn selectable_field(&self, object: &Value, name: &str) -> Option<String> {
         match name {
@@ -263,6 +293,18 @@ impl Kind {
             "metadata.namespace" => Some(text(&object["metadata"]["namespace"])),
             _ if self.field_selectors.contains(&name) => Some((self.hooks.field)(object, name).unwrap_or_default()),
             _ => None,
+        }
+    }
+
+    /// Why a field selector on `name` is refused: the text of the 400.
+    #[must_use]
+    pub fn unsupported_field(&self, name: &str) -> String {
+        match self.selector_style {
+            SelectorStyle::Label => format!("field label not supported: {name}"),
+            SelectorStyle::ForKind => format!("field label {name:?} not supported for {}", self.kind),
+            SelectorStyle::MetadataOnly => {
+                format!("{name:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+            }
         }
     }
 

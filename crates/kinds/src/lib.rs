@@ -17,18 +17,23 @@
 //!
 //! Pure: no I/O, no clock, no randomness. Knows nothing of HTTP or storage.
 
+mod base64_go;
 pub mod decode;
 pub mod duration;
 pub mod json;
 pub mod kind;
+mod kinds;
 pub mod meta;
 pub mod names;
 pub mod openapi;
 pub mod quantity;
 pub mod registry;
 pub mod table;
+mod time;
+mod types;
 
 pub use decode::{DecodeError, Decoded};
 pub use kind::{DeleteRules, Kind, Part, Storage, Subresource, UpdateRules};
-pub use registry::{lookup, lookup_kind, registry};
+pub use kinds::pod::defaults::admit_service_account;
+pub use registry::{body, lookup, lookup_kind, registry};
 pub use table::{Column, Row};

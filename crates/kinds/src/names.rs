@@ -44,12 +44,17 @@ fn mask_trailing_dash(name: &str) -> String {
 
 const ALNUM_EDGES: &str = "must start and end with an alphanumeric character";
 
-fn max_len(max: usize) -> String {
+/// Label keys and values are limited in bytes, DNS names in characters: the words differ.
+fn max_bytes(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
+fn max_characters(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
 fn regex_message(text: &str, pattern: &str, examples: &[&str]) -> String {
-    let examples = examples.iter().map(|e| format!("'{e}'")).collect::<Vec<_>>().join(", or ");
+    let examples = examples.iter().map(|e| format!("'{e}'")).collect::<Vec<_>>().join(",  or ");
     if examples.is_empty() {
         format!("{text} (regex used for validation is '{pattern}')")
     } else {
@@ -68,7 +73,7 @@ fn is_label(s: &str) -> bool {
 pub fn dns1123_label(value: &str) -> Vec<String> {
     let mut out = Vec::new();
     if value.len() > 63 {
-        out.push(max_len(63));
+        out.push(max_characters(63));
     }
     if !is_label(value) {
         if is_subdomain(value) {
@@ -94,7 +99,7 @@ fn is_subdomain(s: &str) -> bool {
 pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     let mut out = Vec::new();
     if value.len() > 253 {
-        out.push(max_len(253));
+        out.push(max_characters(253));
     }
     if !is_subdomain(value) {
         out.push(regex_message(
@@ -111,7 +116,7 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
 pub fn dns1035_label(value: &str) -> Vec<String> {
     let mut out = Vec::new();
     if value.len() > 63 {
-        out.push(max_len(63));
+        out.push(max_characters(63));
     }
     if !is_label(value) || !value.starts_with(|c: char| c.is_ascii_lowercase()) {
         out.push(regex_message(
@@ -161,9 +166,11 @@ pub fn qualified_name(value: &str) -> Vec<String> {
         }
         _ => {
             out.push(format!(
-                "a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                "{} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
                 regex_message(
-                    &format!("must consist of alphanumeric characters, '-', '_' or '.', and {ALNUM_EDGES}"),
+                    &format!(
+                        "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and {ALNUM_EDGES}"
+                    ),
                     "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]",
                     &["MyName", "my.name", "123-abc"],
                 )
@@ -174,7 +181,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     if name.is_empty() {
         out.push("name part must be non-empty".to_owned());
     } else if name.len() > 63 {
-        out.push(format!("name part {}", max_len(63)));
+        out.push(format!("name part {}", max_bytes(63)));
     }
     if !is_qualified_part(name) {
         out.push(format!(
@@ -194,7 +201,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
 pub fn label_value(value: &str) -> Vec<String> {
     let mut out = Vec::new();
     if value.len() > 63 {
-        out.push(max_len(63));
+        out.push(max_bytes(63));
     }
     if !value.is_empty() && !is_qualified_part(value) {
         out.push(regex_message(
@@ -211,7 +218,7 @@ pub fn label_value(value: &str) -> Vec<String> {
 pub fn config_key(value: &str) -> Vec<String> {
     let mut out = Vec::new();
     if value.len() > 253 {
-        out.push(max_len(253));
+        out.push(max_characters(253));
     }
     let ok = !value.is_empty() && value.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'));
     if !ok {
@@ -232,15 +239,13 @@ pub fn config_key(value: &str) -> Vec<String> {
 /// A name of an environment variable: printable ASCII without `=`.
 #[must_use]
 pub fn env_var_name(value: &str) -> Vec<String> {
-    let ok = !value.is_empty() && value.bytes().all(|c| (0x20..=0x7e).contains(&c) && c != b'=');
-    if ok {
+    if value.is_empty() {
+        return vec!["environment variable name must be non-empty".to_owned()];
+    }
+    if value.bytes().all(|c| (0x20..=0x7e).contains(&c) && c != b'=') {
         return Vec::new();
     }
-    vec![regex_message(
-        "a valid environment variable name must consist only of printable ASCII characters other than '='",
-        "[ -<>-~]+",
-        &[],
-    )]
+    vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
 }
 
 /// The name of a port: at most 15 lower case letters, digits and dashes, with a letter.

@@ -1,0 +1,456 @@
+//! Validation of containers: names, images, ports, environment, mounts, resources, probes.
+
+use std::collections::BTreeSet;
+
+use kubetask_schema::field::{Error, Path};
+use serde_json::Value;
+
+use super::volume::VolumeNames;
+use crate::kinds::check::{NOT_NEGATIVE, format, not_negative, one_of, required, required_format, within};
+use crate::kinds::edit::{has, items, text};
+use crate::names::{config_key, dns1123_label, dns1123_subdomain, env_var_name, port_name, qualified_name};
+use crate::quantity::Quantity;
+
+const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
+
+/// Validates all containers of a pod spec at `path`.
+pub(super) fn validate_all(spec: &Value, path: &Path, volumes: &VolumeNames, errors: &mut Vec<Error>) {
+    let mut names = BTreeSet::new();
+    let containers = items(spec, "containers");
+    if containers.is_empty() {
+        errors.push(Error::required(&path.child("containers"), ""));
+    }
+    for (i, container) in containers.iter().enumerate() {
+        one(container, &path.child("containers").index(i), volumes, &mut names, errors);
+    }
+    host_ports(containers, &path.child("containers"), errors);
+    if spec["hostNetwork"] == true {
+        host_network(containers, &path.child("containers"), errors);
+    }
+    for (i, container) in items(spec, "initContainers").iter().enumerate() {
+        let path = path.child("initContainers").index(i);
+        one(container, &path, volumes, &mut names, errors);
+        if text(container, "restartPolicy") == "Always" {
+            continue;
+        }
+        for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+            if has(container, field) {
+                let text = "may not be set for init containers without restartPolicy=Always";
+                errors.push(Error::forbidden(&path.child(field), text));
+            }
+        }
+    }
+}
+
+fn one<'a>(
+    container: &'a Value,
+    path: &Path,
+    volumes: &VolumeNames,
+    names: &mut BTreeSet<&'a str>,
+    errors: &mut Vec<Error>,
+) {
+    let name = text(container, "name");
+    required_format(container, "name", dns1123_label, path, errors);
+    if !name.is_empty() && !names.insert(name) {
+        errors.push(Error::duplicate(&path.child("name"), name));
+    }
+    let image = text(container, "image");
+    if image.is_empty() {
+        errors.push(Error::required(&path.child("image"), ""));
+    } else if image.trim() != image {
+        errors.push(Error::invalid(&path.child("image"), image, "must not have leading or trailing whitespace"));
+    }
+    if required(container, "imagePullPolicy", path, errors) {
+        one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
+    }
+    if required(container, "terminationMessagePolicy", path, errors) {
+        one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
+    }
+    one_of(container, "restartPolicy", &["Always", "OnFailure", "Never"], path, errors);
+    ports(container, path, errors);
+    environment(container, path, errors);
+    environment_from(container, path, errors);
+    mounts(container, path, volumes, errors);
+    resources(&container["resources"], &path.child("resources"), errors);
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if has(container, name) {
+            probe(&container[name], name, &path.child(name), errors);
+        }
+    }
+    for hook in ["postStart", "preStop"] {
+        let handler = &container["lifecycle"][hook];
+        if !handler.is_null() {
+            self::handler(handler, &path.child("lifecycle").child(hook), errors);
+        }
+    }
+    security_context(&container["securityContext"], &path.child("securityContext"), errors);
+}
+
+fn ports(container: &Value, path: &Path, errors: &mut Vec<Error>) {
+    let mut names = BTreeSet::new();
+    for (i, port) in items(container, "ports").iter().enumerate() {
+        let path = path.child("ports").index(i);
+        let name = text(port, "name");
+        if !name.is_empty() {
+            let wrong = port_name(name);
+            if wrong.is_empty() && !names.insert(name) {
+                errors.push(Error::duplicate(&path.child("name"), name));
+            }
+            errors.extend(wrong.into_iter().map(|m| Error::invalid(&path.child("name"), name, m)));
+        }
+        match port["containerPort"].as_i64().unwrap_or(0) {
+            0 => errors.push(Error::required(&path.child("containerPort"), "")),
+            n if !(1..=65535).contains(&n) => {
+                errors.push(Error::invalid(&path.child("containerPort"), n, PORT_RANGE));
+            }
+            _ => {}
+        }
+        match port["hostPort"].as_i64().unwrap_or(0) {
+            0 => {}
+            n if !(1..=65535).contains(&n) => errors.push(Error::invalid(&path.child("hostPort"), n, PORT_RANGE)),
+            _ => {}
+        }
+        if required(port, "protocol", &path, errors) {
+            one_of(port, "protocol", &["TCP", "UDP", "SCTP"], &path, errors);
+        }
+    }
+}
+
+fn host_ports(containers: &[Value], path: &Path, errors: &mut Vec<Error>) {
+    let mut seen = BTreeSet::new();
+    for (i, container) in containers.iter().enumerate() {
+        for (j, port) in items(container, "ports").iter().enumerate() {
+            let number = port["hostPort"].as_i64().unwrap_or(0);
+            if number == 0 {
+                continue;
+            }
+            let key = format!("{}/{}/{number}", text(port, "protocol"), text(port, "hostIP"));
+            if !seen.insert(key.clone()) {
+                errors.push(Error::duplicate(&path.index(i).child("ports").index(j).child("hostPort"), key));
+            }
+        }
+    }
+}
+
+fn host_network(containers: &[Value], path: &Path, errors: &mut Vec<Error>) {
+    for (i, container) in containers.iter().enumerate() {
+        for (j, port) in items(container, "ports").iter().enumerate() {
+            if port["hostPort"] != port["containerPort"] {
+                let field = path.index(i).child("ports").index(j).child("containerPort");
+                let bad = port["containerPort"].clone();
+                errors.push(Error::invalid(&field, bad, "must match `hostPort` when `hostNetwork` is true"));
+            }
+        }
+    }
+}
+
+fn environment(container: &Value, path: &Path, errors: &mut Vec<Error>) {
+    for (i, variable) in items(container, "env").iter().enumerate() {
+        let path = path.child("env").index(i);
+        required_format(variable, "name", env_var_name, &path, errors);
+        let source = &variable["valueFrom"];
+        if source.is_null() {
+            continue;
+        }
+        let path = path.child("valueFrom");
+        if !text(variable, "value").is_empty() {
+            errors.push(Error::invalid(&path, "", "may not be specified when `value` is not empty"));
+        }
+        let known = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
+        match known.iter().filter(|k| has(source, k)).count() {
+            0 => errors.push(Error::invalid(
+                &path,
+                "",
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+            )),
+            1 => {}
+            _ => errors.push(Error::invalid(&path, "", "may not have more than one field specified at a time")),
+        }
+        if has(source, "fieldRef") {
+            field_ref(&source["fieldRef"], ENV_FIELDS, &path.child("fieldRef"), errors);
+        }
+        if has(source, "resourceFieldRef") {
+            resource_ref(&source["resourceFieldRef"], false, &path.child("resourceFieldRef"), errors);
+        }
+        for kind in ["configMapKeyRef", "secretKeyRef"] {
+            if has(source, kind) {
+                let path = path.child(kind);
+                required(&source[kind], "name", &path, errors);
+                required_format(&source[kind], "key", config_key, &path, errors);
+            }
+        }
+    }
+}
+
+const ENV_FIELDS: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+
+/// Fields which a downward API volume may show.
+pub(super) const VOLUME_FIELDS: &[&str] =
+    &["metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations", "metadata.uid"];
+
+/// A reference to a field of the pod itself.
+pub(super) fn field_ref(reference: &Value, known: &[&str], path: &Path, errors: &mut Vec<Error>) {
+    if !required(reference, "apiVersion", path, errors) || !required(reference, "fieldPath", path, errors) {
+        return;
+    }
+    let field = text(reference, "fieldPath");
+    let path = path.child("fieldPath");
+    if let Some((map, key)) = field.strip_suffix("']").and_then(|f| f.split_once("['")) {
+        let key = if map == "metadata.annotations" { key.to_lowercase() } else { key.to_owned() };
+        if map == "metadata.annotations" || map == "metadata.labels" {
+            errors.extend(qualified_name(&key).into_iter().map(|m| Error::invalid(&path, key.as_str(), m)));
+        } else {
+            let text = format!("error converting fieldPath: field label does not support subscript: {field}");
+            errors.push(Error::invalid(&path, field, text));
+        }
+        return;
+    }
+    let all =
+        ["spec.restartPolicy", "spec.schedulerName", "status.phase", "spec.hostNetwork", "status.nominatedNodeName"];
+    if known.contains(&field) {
+    } else if all.contains(&field) || ENV_FIELDS.contains(&field) || VOLUME_FIELDS.contains(&field) {
+        errors.push(Error::not_supported(&path, field, known));
+    } else {
+        let text = format!("error converting fieldPath: field label not supported: {field}");
+        errors.push(Error::invalid(&path, field, text));
+    }
+}
+
+/// A reference to a container's requests or limits; in a volume it must name the container.
+pub(super) fn resource_ref(reference: &Value, volume: bool, path: &Path, errors: &mut Vec<Error>) {
+    if volume {
+        required(reference, "containerName", path, errors);
+    }
+    if !required(reference, "resource", path, errors) {
+        return;
+    }
+    let resource = text(reference, "resource");
+    let known = [
+        "limits.cpu",
+        "limits.ephemeral-storage",
+        "limits.memory",
+        "requests.cpu",
+        "requests.ephemeral-storage",
+        "requests.memory",
+    ];
+    if !known.contains(&resource) && !resource.contains(".hugepages-") {
+        errors.push(Error::not_supported(&path.child("resource"), resource, &known));
+        return;
+    }
+    let divisor = text(reference, "divisor");
+    let allowed: &[&str] = if resource.ends_with(".cpu") {
+        &["0", "1m", "1"]
+    } else {
+        &["0", "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"]
+    };
+    if !divisor.is_empty() && !allowed.contains(&divisor) {
+        let unit = resource.rsplit('.').next().unwrap_or_default();
+        let text = if unit == "cpu" {
+            "only divisor's values 1m and 1 are supported with the cpu resource".to_owned()
+        } else {
+            format!(
+                "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the {unit} resource"
+            )
+        };
+        errors.push(Error::invalid(&path.child("divisor"), divisor, text));
+    }
+}
+
+fn environment_from(container: &Value, path: &Path, errors: &mut Vec<Error>) {
+    for (i, source) in items(container, "envFrom").iter().enumerate() {
+        let path = path.child("envFrom").index(i);
+        format(source, "prefix", env_var_name, &path, errors);
+        let both = ["configMapRef", "secretRef"];
+        match both.iter().filter(|k| has(source, k)).count() {
+            0 => errors.push(Error::invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`")),
+            1 => {}
+            _ => errors.push(Error::invalid(&path, "", "may not have more than one field specified at a time")),
+        }
+        for kind in both {
+            if has(source, kind) {
+                required_format(&source[kind], "name", dns1123_subdomain, &path.child(kind), errors);
+            }
+        }
+    }
+}
+
+fn mounts(container: &Value, path: &Path, volumes: &VolumeNames, errors: &mut Vec<Error>) {
+    let mut points = BTreeSet::new();
+    for (i, mount) in items(container, "volumeMounts").iter().enumerate() {
+        let path = path.child("volumeMounts").index(i);
+        let name = text(mount, "name");
+        if name.is_empty() {
+            errors.push(Error::required(&path.child("name"), ""));
+        } else if !volumes.contains(name) {
+            errors.push(Error::not_found(&path.child("name"), name));
+        }
+        let point = text(mount, "mountPath");
+        if point.is_empty() {
+            errors.push(Error::required(&path.child("mountPath"), ""));
+        }
+        if !points.insert(point) {
+            errors.push(Error::invalid(&path.child("mountPath"), point, "must be unique"));
+        }
+        for field in ["subPath", "subPathExpr"] {
+            local_path(text(mount, field), &path.child(field), errors);
+        }
+        if !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty() {
+            let text = "subPathExpr and subPath are mutually exclusive";
+            errors.push(Error::invalid(&path.child("subPathExpr"), mount["subPathExpr"].clone(), text));
+        }
+        one_of(mount, "mountPropagation", &["Bidirectional", "HostToContainer", "None"], &path, errors);
+        one_of(mount, "recursiveReadOnly", &["Disabled", "Enabled", "IfPossible"], &path, errors);
+    }
+}
+
+/// A path inside a volume: relative, and it stays inside.
+pub(super) fn local_path(value: &str, path: &Path, errors: &mut Vec<Error>) {
+    if value.starts_with('/') {
+        errors.push(Error::invalid(path, value, "must be a relative path"));
+    }
+    no_backsteps(value, path, errors);
+}
+
+/// `..` may not be an element of a path.
+pub(super) fn no_backsteps(value: &str, path: &Path, errors: &mut Vec<Error>) {
+    if value.split('/').any(|part| part == "..") {
+        errors.push(Error::invalid(path, value, "must not contain '..'"));
+    }
+}
+
+fn resources(resources: &Value, path: &Path, errors: &mut Vec<Error>) {
+    let parse = |kind: &str, name: &str| text(&resources[kind], name).parse::<Quantity>().ok();
+    for kind in ["limits", "requests"] {
+        for (name, _) in resources[kind].as_object().into_iter().flatten() {
+            resource_name(name, &path.child(kind), errors);
+            if let Some(quantity) = parse(kind, name)
+                && quantity.is_negative()
+            {
+                errors.push(Error::invalid(&path.child(kind).key(name), quantity.to_string(), NOT_NEGATIVE));
+            }
+        }
+    }
+    for (name, _) in resources["requests"].as_object().into_iter().flatten() {
+        let (Some(request), Some(limit)) = (parse("requests", name), parse("limits", name)) else { continue };
+        let field = path.child("requests");
+        if is_fixed(name) && request != limit {
+            let text = format!("must be equal to {name} limit of {limit}");
+            errors.push(Error::invalid(&field, request.to_string(), text));
+        } else if request > limit {
+            let text = format!("must be less than or equal to {name} limit of {limit}");
+            errors.push(Error::invalid(&field, request.to_string(), text));
+        }
+    }
+}
+
+/// Resources of which limits cannot exceed requests: everything but Kubernetes' own.
+fn is_fixed(name: &str) -> bool {
+    name.starts_with("hugepages-") || (name.contains('/') && !name.contains("kubernetes.io/"))
+}
+
+fn resource_name(name: &str, path: &Path, errors: &mut Vec<Error>) {
+    let wrong = qualified_name(name);
+    if !wrong.is_empty() {
+        errors.extend(wrong.into_iter().map(|m| Error::invalid(path, name, m)));
+    } else if !name.contains('/') {
+        let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+        if !standard {
+            errors.push(Error::invalid(path, name, "must be a standard resource for containers"));
+        }
+    }
+}
+
+fn probe(probe: &Value, kind: &str, path: &Path, errors: &mut Vec<Error>) {
+    handler(probe, path, errors);
+    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+        not_negative(probe, field, path, errors);
+    }
+    if probe["terminationGracePeriodSeconds"].as_i64().is_some_and(|n| n <= 0) {
+        let field = path.child("terminationGracePeriodSeconds");
+        errors.push(Error::invalid(&field, probe["terminationGracePeriodSeconds"].clone(), "must be greater than 0"));
+    }
+    if kind != "readinessProbe" && probe["successThreshold"].as_i64().is_some_and(|n| n != 1) {
+        errors.push(Error::invalid(&path.child("successThreshold"), probe["successThreshold"].clone(), "must be 1"));
+    }
+}
+
+fn handler(handler: &Value, path: &Path, errors: &mut Vec<Error>) {
+    let mut found = 0;
+    for kind in ["exec", "httpGet", "tcpSocket", "grpc", "sleep"] {
+        if !has(handler, kind) {
+            continue;
+        }
+        found += 1;
+        let action = &handler[kind];
+        let path = path.child(kind);
+        if found > 1 {
+            errors.push(Error::forbidden(&path, "may not specify more than 1 handler type"));
+            continue;
+        }
+        match kind {
+            "exec" => {
+                if items(action, "command").is_empty() {
+                    errors.push(Error::required(&path.child("command"), ""));
+                }
+            }
+            "httpGet" => {
+                if text(action, "path").is_empty() {
+                    errors.push(Error::required(&path.child("path"), ""));
+                }
+                port(&action["port"], &path.child("port"), errors);
+                one_of(action, "scheme", &["HTTP", "HTTPS"], &path, errors);
+            }
+            "tcpSocket" => port(&action["port"], &path.child("port"), errors),
+            "grpc" => within(action, "port", 1, 65535, &path, errors),
+            _ => {}
+        }
+    }
+    if found == 0 {
+        errors.push(Error::required(path, "must specify a handler type"));
+    }
+}
+
+fn port(value: &Value, path: &Path, errors: &mut Vec<Error>) {
+    match value {
+        Value::String(name) => {
+            errors.extend(port_name(name).into_iter().map(|m| Error::invalid(path, name.as_str(), m)))
+        }
+        other => {
+            let number = other.as_i64().unwrap_or(0);
+            if !(1..=65535).contains(&number) {
+                errors.push(Error::invalid(path, number, PORT_RANGE));
+            }
+        }
+    }
+}
+
+fn security_context(context: &Value, path: &Path, errors: &mut Vec<Error>) {
+    if context.is_null() {
+        return;
+    }
+    for name in ["runAsUser", "runAsGroup"] {
+        within(context, name, 0, 2_147_483_647, path, errors);
+    }
+    one_of(context, "procMount", &["Default", "Unmasked"], path, errors);
+    super::spec::seccomp(&context["seccompProfile"], &path.child("seccompProfile"), errors);
+    if context["allowPrivilegeEscalation"] == false {
+        if context["privileged"] == true {
+            let text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+            errors.push(Error::invalid(path, context.clone(), text));
+        }
+        if items(&context["capabilities"], "add").iter().any(|c| c == "CAP_SYS_ADMIN") {
+            let text = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+            errors.push(Error::invalid(path, context.clone(), text));
+        }
+    }
+}

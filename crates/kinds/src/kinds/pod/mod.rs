@@ -1,0 +1,171 @@
+//! Pods: strategy (what a client may set, when), fields to select by; the rest in the modules below.
+
+pub(crate) mod container;
+pub(crate) mod defaults;
+mod row;
+pub(crate) mod spec;
+mod update;
+pub(crate) mod volume;
+
+use kubetask_schema::field::{Error, Path};
+use serde_json::{Value, json};
+
+use super::edit::{bump_generation, copy, first_generation, has, items, set, text};
+use crate::kind::{Hooks, Part};
+use crate::quantity::Quantity;
+
+pub(crate) const HOOKS: Hooks = Hooks {
+    default: defaults::pod,
+    admit: defaults::admit,
+    prepare_create,
+    prepare_update,
+    validate,
+    validate_update: update::validate,
+    warnings,
+    columns: row::columns,
+    row: row::row,
+    field,
+    ..Hooks::NONE
+};
+
+pub(crate) const FIELDS: &[&str] = &[
+    "spec.hostNetwork",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "status.nominatedNodeName",
+    "status.phase",
+    "status.podIP",
+    "status.podIPs",
+];
+
+fn field(pod: &Value, name: &str) -> Option<String> {
+    match name {
+        "spec.hostNetwork" => Some((pod["spec"]["hostNetwork"] == true).to_string()),
+        "status.podIPs" => {
+            Some(items(&pod["status"], "podIPs").iter().map(|ip| text(ip, "ip")).collect::<Vec<_>>().join(","))
+        }
+        _ => {
+            let (outer, inner) = name.split_once('.')?;
+            Some(text(&pod[outer], inner).to_owned())
+        }
+    }
+}
+
+fn prepare_create(pod: &mut Value) {
+    first_generation(pod);
+    let mut status = json!({"phase": "Pending", "qosClass": qos_class(&pod["spec"])});
+    if !items(&pod["spec"], "schedulingGates").is_empty() {
+        set(
+            &mut status,
+            "conditions",
+            json!([{
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": null, "lastTransitionTime": null,
+            }]),
+        );
+    }
+    set(pod, "status", status);
+}
+
+fn prepare_update(new: &mut Value, old: &Value, part: Part) {
+    match part {
+        Part::Status => {
+            copy(new, old, "spec");
+            let qos = old["status"]["qosClass"].clone();
+            if let (Some(status), false) = (new.get_mut("status"), qos.is_null()) {
+                set(status, "qosClass", qos);
+            }
+            if let Some(meta) = new.get_mut("metadata") {
+                copy(meta, &old["metadata"], "ownerReferences");
+            }
+        }
+        Part::EphemeralContainers => {
+            let wanted = new["spec"]["ephemeralContainers"].clone();
+            copy(new, old, "spec");
+            if let (Some(spec), false) = (new.get_mut("spec"), wanted.is_null()) {
+                set(spec, "ephemeralContainers", wanted);
+            }
+            copy(new, old, "status");
+        }
+        Part::Main | Part::Finalize => copy(new, old, "status"),
+    }
+    let changed = new["spec"] != old["spec"];
+    bump_generation(new, old, changed);
+}
+
+/// The quality of service class that follows from requests and limits.
+pub(crate) fn qos_class(spec: &Value) -> &'static str {
+    let mut any = false;
+    let mut guaranteed = true;
+    for list in ["initContainers", "containers"] {
+        for container in items(spec, list) {
+            let resources = &container["resources"];
+            for name in ["cpu", "memory"] {
+                let amount =
+                    |kind: &str| text(&resources[kind], name).parse::<Quantity>().ok().filter(|q| q.nano() > 0);
+                let (request, limit) = (amount("requests"), amount("limits"));
+                any |= request.is_some() || limit.is_some();
+                guaranteed &= limit.is_some() && (request.is_none() || request == limit);
+            }
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+fn validate(pod: &Value, errors: &mut Vec<Error>) {
+    spec::validate(&pod["spec"], &Path::new("spec"), errors);
+    spec::validate_pod_only(&pod["spec"], &Path::new("spec"), errors);
+}
+
+fn warnings(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
+    // Updates can hardly change a pod's spec: the warnings have been given on create.
+    if old.is_none() {
+        spec_warnings(&new["spec"], "spec", out);
+    }
+}
+
+/// What is accepted in a pod spec but does nothing, or not what it seems.
+pub(crate) fn spec_warnings(spec: &Value, path: &str, out: &mut Vec<String>) {
+    for (i, volume) in items(spec, "volumes").iter().enumerate() {
+        if has(volume, "gitRepo") {
+            out.push(format!("{path}.volumes[{i}].gitRepo: deprecated in v1.11, and disabled by default in v1.33+"));
+        }
+    }
+    for list in ["initContainers", "containers"] {
+        for (i, container) in items(spec, list).iter().enumerate() {
+            let mut seen: Vec<&str> = Vec::new();
+            for (j, variable) in items(container, "env").iter().enumerate() {
+                let name = text(variable, "name");
+                if seen.contains(&name) {
+                    out.push(format!(
+                        "{path}.{list}[{i}].env[{j}]: hides previous definition of {name:?}, which may be unexpected"
+                    ));
+                } else {
+                    seen.push(name);
+                }
+            }
+            for kind in ["limits", "requests"] {
+                let memory = text(&container["resources"][kind], "memory");
+                if let Ok(quantity) = memory.parse::<Quantity>()
+                    && !quantity.is_whole()
+                {
+                    out.push(format!(
+                        "{path}.{list}[{i}].resources.{kind}[memory]: fractional byte value {memory:?} is invalid, must be an integer"
+                    ));
+                }
+            }
+        }
+    }
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|n| n < 0) {
+        out.push(format!(
+            "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+        ));
+    }
+}
