@@ -70,12 +70,7 @@ pub enum ApplyError {
 ///
 /// # Errors
 /// See [`ApplyError`].
-pub fn apply(
-    live: Option<&Value>,
-    config: &Value,
-    schema: &Schema,
-    by: &Applier<'_>,
-) -> Result<Applied, ApplyError> {
+pub fn apply(live: Option<&Value>, config: &Value, schema: &Schema, by: &Applier<'_>) -> Result<Applied, ApplyError> {
     check_request(config, by)?;
     let ty = Ty::root(schema);
     validate(ty, config).map_err(|mismatches| unfit(config, &mismatches))?;
@@ -230,9 +225,7 @@ impl Attempt<'_> {
         }
         conflicts.retain(|(_, set)| !set.is_empty());
         if conflicts.is_empty() {
-            return self
-                .run(managed, true)
-                .map_err(|conflicts| ApplyError::Conflicts(conflict::describe(conflicts)));
+            return self.run(managed, true).map_err(|conflicts| ApplyError::Conflicts(conflict::describe(conflicts)));
         }
         Err(ApplyError::Conflicts(conflict::describe(conflicts)))
     }

@@ -84,7 +84,7 @@ fn visit(shape: Shape, ty: Ty<'_>, old: Option<&Value>, new: Option<&Value>, at:
             let list = ty.list();
             let (old, new) = (items(old), items(new));
             // Two empty lists are one value, which keeps an empty list apart from null.
-            if !list.atomic && !(old.is_empty() && new.is_empty()) {
+            if !(list.atomic || old.is_empty() && new.is_empty()) {
                 visit_items(&list, old, new, at);
                 return false;
             }
@@ -115,12 +115,7 @@ fn members(value: Option<&Value>) -> Option<&Map<String, Value>> {
 }
 
 /// Walks the members of two objects side by side; both iterate sorted.
-fn visit_members(
-    ty: Ty<'_>,
-    old: Option<&Map<String, Value>>,
-    new: Option<&Map<String, Value>>,
-    at: &mut Pair,
-) {
+fn visit_members(ty: Ty<'_>, old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>, at: &mut Pair) {
     let mut old = old.into_iter().flatten().peekable();
     let mut new = new.into_iter().flatten().peekable();
     loop {

@@ -44,9 +44,8 @@ pub fn apply(mut doc: Value, patch: &Value) -> Result<Value, Error> {
                 return Err(failed(&format!("the copies exceed {MAX_COPIED} bytes")));
             }
         }
-        match lenient(&doc, operation) {
-            Some(operation) => json_patch::patch(&mut doc, &Patch(vec![operation])).map_err(|e| failed(&e))?,
-            None => {}
+        if let Some(operation) = lenient(&doc, operation) {
+            json_patch::patch(&mut doc, &Patch(vec![operation])).map_err(|e| failed(&e))?;
         }
     }
     Ok(doc)

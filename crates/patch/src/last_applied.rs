@@ -50,10 +50,8 @@ pub(crate) fn update(object: &mut Value, config: &Value) {
     }
     // Kubernetes' encoder ends the text with a newline.
     let text = format!("{config}\n");
-    let Some(annotations) = object
-        .get_mut("metadata")
-        .and_then(|metadata| metadata.get_mut("annotations"))
-        .and_then(Value::as_object_mut)
+    let Some(annotations) =
+        object.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations")).and_then(Value::as_object_mut)
     else {
         return;
     };

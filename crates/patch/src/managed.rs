@@ -127,9 +127,9 @@ fn decode_live_or_new(live: Option<&Value>, new: &mut Value, subresource: bool) 
 
 /// `[{}]` is how a client asks for managed fields to be dropped.
 fn is_reset(given: &Value) -> bool {
-    given.as_array().is_some_and(
-        |entries| matches!(entries.as_slice(), [Value::Object(only)] if only.values().all(Value::is_null)),
-    )
+    given
+        .as_array()
+        .is_some_and(|entries| matches!(entries.as_slice(), [Value::Object(only)] if only.values().all(Value::is_null)))
 }
 
 /// The entries after a write by `by` that turned `base` into `new`.

@@ -110,9 +110,10 @@ fn merge_items(list: &List<'_>, live: &[Value], config: &[Value]) -> Vec<Value> 
             }
         } else if live.peek().is_none() {
             return out;
-        } else if live.peek().is_some_and(|(element, _)| {
-            element.is_some_and(|element| wanted_by_element.get(element) == Some(&false))
-        }) {
+        } else if live
+            .peek()
+            .is_some_and(|(element, _)| element.is_some_and(|element| wanted_by_element.get(element) == Some(&false)))
+        {
             // Cannot happen: what the configuration wants has been taken once it is at its end.
             live.next();
         }

@@ -46,8 +46,7 @@ pub(crate) struct List<'s> {
     pub(crate) items: Ty<'s>,
 }
 
-static STRING: LazyLock<Schema> =
-    LazyLock::new(|| Schema { type_: Some(Type::String), ..Schema::default() });
+static STRING: LazyLock<Schema> = LazyLock::new(|| Schema { type_: Some(Type::String), ..Schema::default() });
 
 impl<'s> Ty<'s> {
     /// The type of a whole object.
@@ -56,11 +55,7 @@ impl<'s> Ty<'s> {
     }
 
     fn below(schema: &'s Schema, open: bool) -> Self {
-        Self::Declared {
-            schema,
-            open: open || schema.preserve_unknown_fields,
-            object: schema.embedded_resource,
-        }
+        Self::Declared { schema, open: open || schema.preserve_unknown_fields, object: schema.embedded_resource }
     }
 
     /// The schema, where there is one.

@@ -138,14 +138,11 @@ fn scalar_mismatch(ty: Ty<'_>, value: &Value) -> Option<String> {
         Some(Type::Integer | Type::Number) => {
             (!value.is_number()).then(|| format!("expected numeric (int or float), got {}", text::go_type(value)))
         }
-        Some(Type::Boolean) => {
-            (!value.is_boolean()).then(|| format!("expected boolean, got {}", unstructured(value)))
-        }
+        Some(Type::Boolean) => (!value.is_boolean()).then(|| format!("expected boolean, got {}", unstructured(value))),
         // Only plain strings are held to be strings: a quantity may be written as a number.
-        Some(Type::String) if matches!(schema.constraints.format.as_deref(), None | Some("" | "byte")) => {
-            (!value.is_string())
-                .then(|| format!("expected string, got &value.valueUnstructured{{Value:{}}}", text::go_syntax(value)))
-        }
+        Some(Type::String) if matches!(schema.constraints.format.as_deref(), None | Some("" | "byte")) => (!value
+            .is_string())
+        .then(|| format!("expected string, got &value.valueUnstructured{{Value:{}}}", text::go_syntax(value))),
         _ => untyped(),
     }
 }
