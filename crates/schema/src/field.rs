@@ -146,22 +146,46 @@ pub enum Shown {
 impl Error {
     /// A required field is missing.
     pub fn required(field: &Path, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::Required, field: field.clone(), bad_value: Value::Null, detail: detail.into(), shown: Shown::Value }
+        Self {
+            type_: ErrorType::Required,
+            field: field.clone(),
+            bad_value: Value::Null,
+            detail: detail.into(),
+            shown: Shown::Value,
+        }
     }
 
     /// A value breaks a rule.
     pub fn invalid(field: &Path, bad_value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::Invalid, field: field.clone(), bad_value: bad_value.into(), detail: detail.into(), shown: Shown::Value }
+        Self {
+            type_: ErrorType::Invalid,
+            field: field.clone(),
+            bad_value: bad_value.into(),
+            detail: detail.into(),
+            shown: Shown::Value,
+        }
     }
 
     /// A value has the wrong type.
     pub fn type_invalid(field: &Path, bad_value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::TypeInvalid, field: field.clone(), bad_value: bad_value.into(), detail: detail.into(), shown: Shown::Value }
+        Self {
+            type_: ErrorType::TypeInvalid,
+            field: field.clone(),
+            bad_value: bad_value.into(),
+            detail: detail.into(),
+            shown: Shown::Value,
+        }
     }
 
     /// A value occurs twice.
     pub fn duplicate(field: &Path, bad_value: impl Into<Value>) -> Self {
-        Self { type_: ErrorType::Duplicate, field: field.clone(), bad_value: bad_value.into(), detail: String::new(), shown: Shown::Value }
+        Self {
+            type_: ErrorType::Duplicate,
+            field: field.clone(),
+            bad_value: bad_value.into(),
+            detail: String::new(),
+            shown: Shown::Value,
+        }
     }
 
     /// A value is none of the known ones; `valid` is listed sorted, as Kubernetes does.
@@ -179,17 +203,35 @@ impl Error {
     ) -> Self {
         let quoted: Vec<String> = valid.into_iter().map(|v| go_quote(v.as_ref())).collect();
         let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
-        Self { type_: ErrorType::NotSupported, field: field.clone(), bad_value: bad_value.into(), detail, shown: Shown::Value }
+        Self {
+            type_: ErrorType::NotSupported,
+            field: field.clone(),
+            bad_value: bad_value.into(),
+            detail,
+            shown: Shown::Value,
+        }
     }
 
     /// A field may not be set, or not be set like this.
     pub fn forbidden(field: &Path, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::Forbidden, field: field.clone(), bad_value: Value::Null, detail: detail.into(), shown: Shown::Value }
+        Self {
+            type_: ErrorType::Forbidden,
+            field: field.clone(),
+            bad_value: Value::Null,
+            detail: detail.into(),
+            shown: Shown::Value,
+        }
     }
 
     /// A referenced thing is not there.
     pub fn not_found(field: &Path, bad_value: impl Into<Value>) -> Self {
-        Self { type_: ErrorType::NotFound, field: field.clone(), bad_value: bad_value.into(), detail: String::new(), shown: Shown::Value }
+        Self {
+            type_: ErrorType::NotFound,
+            field: field.clone(),
+            bad_value: bad_value.into(),
+            detail: String::new(),
+            shown: Shown::Value,
+        }
     }
 
     /// A string is longer than `max` bytes.
@@ -218,7 +260,13 @@ impl Error {
 
     /// Something failed that is not the user's fault.
     pub fn internal(field: &Path, detail: impl Into<String>) -> Self {
-        Self { type_: ErrorType::Internal, field: field.clone(), bad_value: Value::Null, detail: detail.into(), shown: Shown::Value }
+        Self {
+            type_: ErrorType::Internal,
+            field: field.clone(),
+            bad_value: Value::Null,
+            detail: detail.into(),
+            shown: Shown::Value,
+        }
     }
 
     /// The same error whose message does not print the value.
@@ -296,7 +344,10 @@ pub fn go_quote(text: &str) -> String {
             '\u{b}' => out.push_str("\\v"),
             '\u{c}' => out.push_str("\\f"),
             c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c if (0x80..0xa0).contains(&(c as u32)) || c == '\u{ad}' || matches!(c as u32, 0x2028 | 0x2029 | 0xfeff) => {
+            c if (0x80..0xa0).contains(&(c as u32))
+                || c == '\u{ad}'
+                || matches!(c as u32, 0x2028 | 0x2029 | 0xfeff) =>
+            {
                 out.push_str(&format!("\\u{:04x}", c as u32));
             }
             c => out.push(c),

@@ -167,8 +167,7 @@ fn is_base64(text: &str) -> bool {
         return false;
     }
     let padding = bytes.iter().rev().take_while(|b| **b == b'=').count();
-    padding <= 2
-        && bytes[..bytes.len() - padding].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+    padding <= 2 && bytes[..bytes.len() - padding].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 
 /// What Go's `url.ParseRequestURI` takes: an absolute URI or an absolute path, without a fragment's meaning.
@@ -274,7 +273,8 @@ fn is_uuid(text: &str, version: Option<char>) -> bool {
         }
     }
     let dashes = text.len() - digits.len();
-    let variant_is_ok = matches!(version, None | Some('3')) || matches!(digits.as_bytes().get(16), Some(b'8' | b'9' | b'a' | b'b'));
+    let variant_is_ok =
+        matches!(version, None | Some('3')) || matches!(digits.as_bytes().get(16), Some(b'8' | b'9' | b'a' | b'b'));
     digits.len() == 32
         && dashes <= 4
         && !text.contains("--")
@@ -317,18 +317,13 @@ fn is_isbn13(text: &str) -> bool {
 
 fn is_credit_card(text: &str) -> bool {
     let digits: Vec<u32> = text.bytes().filter(u8::is_ascii_digit).map(|b| u32::from(b - b'0')).collect();
-    let luhn: u32 = digits
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(i, d)| if i % 2 == 0 { *d } else { d * 2 / 10 + d * 2 % 10 })
-        .sum();
+    let luhn: u32 =
+        digits.iter().rev().enumerate().map(|(i, d)| if i % 2 == 0 { *d } else { d * 2 / 10 + d * 2 % 10 }).sum();
     (13..=19).contains(&digits.len()) && luhn.is_multiple_of(10)
 }
 
 fn is_ssn(text: &str) -> bool {
-    static SSN: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^[0-9]{3}[- ]?[0-9]{2}[- ]?[0-9]{4}$").ok());
+    static SSN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[0-9]{3}[- ]?[0-9]{2}[- ]?[0-9]{4}$").ok());
     SSN.as_ref().is_some_and(|ssn| ssn.is_match(text))
 }
 
@@ -340,8 +335,7 @@ fn is_hex_color(text: &str) -> bool {
 fn is_rgb_color(text: &str) -> bool {
     let Some(inner) = text.strip_prefix("rgb(").and_then(|t| t.strip_suffix(')')) else { return false };
     let parts: Vec<&str> = inner.split(',').map(str::trim).collect();
-    parts.len() == 3
-        && parts.iter().all(|p| p.parse::<u8>().is_ok() && (p.len() == 1 || !p.starts_with(['0', '+'])))
+    parts.len() == 3 && parts.iter().all(|p| p.parse::<u8>().is_ok() && (p.len() == 1 || !p.starts_with(['0', '+'])))
 }
 
 #[cfg(test)]
@@ -352,12 +346,24 @@ mod tests {
             (
                 "date-time",
                 &["2020-01-02T03:04:05Z", "2020-01-02t03:04:05.123+01:00", "2014-12-15T19:30:20.000Z"],
-                &["yesterday", "2020-13-02T03:04:05Z", "2020-01-02T24:04:05Z", "2020-01-02 03:04:05Z", "2020-01-02T03:04:05", "T", "2020-01-02T03:04:05.Z"],
+                &[
+                    "yesterday",
+                    "2020-13-02T03:04:05Z",
+                    "2020-01-02T24:04:05Z",
+                    "2020-01-02 03:04:05Z",
+                    "2020-01-02T03:04:05",
+                    "T",
+                    "2020-01-02T03:04:05.Z",
+                ],
             ),
             ("date", &["2020-02-29"], &["2019-02-29", "2020-2-9", "x"]),
             ("duration", &["1h30m", "22 ns", "3 days", "-1.5s", "0"], &["", "soon", "5", "1x"]),
             ("byte", &["YQ==", "YWI=", "YWJj"], &["", "YQ", "Y===", "Y Q="]),
-            ("uri", &["http://a/b?c", "/x", "urn:a:b", "https://[::1]:80/"], &["", "a/b", "http://a:b/", "%zz", "http://a b/"]),
+            (
+                "uri",
+                &["http://a/b?c", "/x", "urn:a:b", "https://[::1]:80/"],
+                &["", "a/b", "http://a:b/", "%zz", "http://a b/"],
+            ),
             ("email", &["a@b.c", "Name <a@b>"], &["a", "@b", "a@", "a b@c"]),
             ("hostname", &["localhost", "a.example.com"], &["", "-a", "a..b", "a.1", "a_b"]),
             ("ipv4", &["1.2.3.4"], &["1.2.3", "::1", "256.1.1.1"]),

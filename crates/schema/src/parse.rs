@@ -165,8 +165,7 @@ impl Reader<'_> {
                 "uniqueItems" => {
                     c.unique_items = self.flag(value, &at);
                     if c.unique_items {
-                        let detail =
-                            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+                        let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
                         self.errors.push(Error::forbidden(&at, detail));
                     }
                 }

@@ -107,7 +107,10 @@ fn go_words(pattern: &str, error: &regex::Error) -> String {
     }
     if said.contains("look-around") {
         let from = pattern.find("(?").unwrap_or_default();
-        return format!("invalid or unsupported Perl syntax: `{}`", pattern[from..].chars().take(3).collect::<String>());
+        return format!(
+            "invalid or unsupported Perl syntax: `{}`",
+            pattern[from..].chars().take(3).collect::<String>()
+        );
     }
     if said.contains("escape sequence") || said.contains("backreference") {
         let from = pattern.find('\\').unwrap_or_default();

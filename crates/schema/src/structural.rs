@@ -49,7 +49,8 @@ fn invariants(schema: &Schema, level: Level, path: &Path, errors: &mut Vec<Error
         object_members(schema, path, errors);
     }
     if schema.embedded_resource && !schema.preserve_unknown_fields && schema.properties.is_empty() {
-        let detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        let detail =
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
         errors.push(Error::required(&path.child("properties"), detail));
     }
 }
@@ -130,8 +131,7 @@ fn object_members(schema: &Schema, path: &Path, errors: &mut Vec<Error>) {
 /// `anyOf: [{type: integer}, {type: string}]`, the one place where a type may stand in a junctor.
 fn is_int_or_string_any_of(schema: &Schema, c: &Constraints) -> bool {
     let is_only = |branch: &Schema, type_: Type| *branch == Schema { type_: Some(type_), ..Schema::default() };
-    schema.int_or_string
-        && matches!(&c.any_of[..], [a, b] if is_only(a, Type::Integer) && is_only(b, Type::String))
+    schema.int_or_string && matches!(&c.any_of[..], [a, b] if is_only(a, Type::Integer) && is_only(b, Type::String))
 }
 
 /// The same inside the first branch of `allOf`.

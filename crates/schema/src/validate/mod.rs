@@ -16,6 +16,7 @@ use crate::field::{Error, Path};
 use crate::model::Schema;
 
 pub(crate) use at::At;
+pub(crate) use value::OldItems;
 
 /// Everything that is wrong with `new`.
 ///

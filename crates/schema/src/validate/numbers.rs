@@ -18,8 +18,7 @@ pub(super) fn check(number: &Number, schema: &Schema, at: &At<'_>, found: &mut F
     let format = c.format.as_deref().unwrap_or_default();
     if !fits(integer, float, schema.type_, format) {
         let type_ = schema.type_.map_or("", Type::name);
-        let suffix =
-            if format.is_empty() { " (default format)".to_owned() } else { format!(" with format {format}") };
+        let suffix = if format.is_empty() { " (default format)".to_owned() } else { format!(" with format {format}") };
         found.push(Error::invalid(&Path::root(), "", format!("Checked value must be of type {type_}{suffix} in {at}")));
     }
     if let Some(factor) = c.multiple_of {
