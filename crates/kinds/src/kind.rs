@@ -261,6 +261,8 @@ impl Kind {
     pub fn validate_update(&self, new: &Value, old: &Value, part: Part) -> Vec<field::Error> {
         let mut errors = Vec::new();
         crate::meta::validate_update(&new["metadata"], &old["metadata"], &mut errors);
+        // Kubernetes checks metadata once for all kinds and once more for each, and says everything twice.
+        errors.extend_from_within(..);
         (self.hooks.validate_update)(new, old, part, &mut errors);
         errors
     }

@@ -154,7 +154,7 @@ pub fn annotations(value: &Value, path: &Path, errors: &mut Vec<Error>) {
 }
 
 fn owner_references(value: &Value, path: &Path, errors: &mut Vec<Error>) {
-    let mut controller: Option<&str> = None;
+    let mut controller: Option<String> = None;
     for owner in value.as_array().into_iter().flatten() {
         let api_version = text(owner, "apiVersion");
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
@@ -171,8 +171,8 @@ fn owner_references(value: &Value, path: &Path, errors: &mut Vec<Error>) {
             errors.push(Error::invalid(path, owner.clone(), what));
         }
         if owner["controller"] == true {
-            let name = text(owner, "name");
-            if let Some(first) = controller {
+            let name = format!("{}/{}", text(owner, "kind"), text(owner, "name"));
+            if let Some(first) = &controller {
                 let what = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                 );

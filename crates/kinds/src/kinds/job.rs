@@ -205,7 +205,7 @@ pub(crate) fn validate_spec(spec: &Value, path: &Path, selected: bool, errors: &
 }
 
 fn completion_mode(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
-    one_of(spec, "completionMode", &["NonIndexed", "Indexed"], path, errors);
+    one_of(spec, "completionMode", &["Indexed", "NonIndexed"], path, errors);
     let indexed = text(spec, "completionMode") == "Indexed";
     if indexed {
         match spec["completions"].as_i64() {

@@ -64,9 +64,9 @@ fn one<'a>(
         one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
     }
     if required(container, "terminationMessagePolicy", path, errors) {
-        one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
+        one_of(container, "terminationMessagePolicy", &["FallbackToLogsOnError", "File"], path, errors);
     }
-    one_of(container, "restartPolicy", &["Always", "OnFailure", "Never"], path, errors);
+    one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
     ports(container, path, errors);
     environment(container, path, errors);
     environment_from(container, path, errors);
@@ -111,7 +111,7 @@ fn ports(container: &Value, path: &Path, errors: &mut Vec<Error>) {
             _ => {}
         }
         if required(port, "protocol", &path, errors) {
-            one_of(port, "protocol", &["TCP", "UDP", "SCTP"], &path, errors);
+            one_of(port, "protocol", &["SCTP", "TCP", "UDP"], &path, errors);
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn validate(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
     if text(spec, "dnsPolicy").is_empty() {
         errors.push(Error::required(&path.child("dnsPolicy"), ""));
     }
-    one_of(spec, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], path, errors);
+    one_of(spec, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], path, errors);
     if text(spec, "dnsPolicy") == "None" && items(&spec["dnsConfig"], "nameservers").is_empty() {
         errors.push(Error::required(
             &path.child("dnsConfig").child("nameservers"),
@@ -50,7 +50,7 @@ pub(crate) fn validate(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
     format(spec, "runtimeClassName", dns1123_subdomain, path, errors);
     format(spec, "schedulerName", qualified_name, path, errors);
     within(spec, "activeDeadlineSeconds", 1, MAX_INT32, path, errors);
-    one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, errors);
+    one_of(spec, "preemptionPolicy", &["Never", "PreemptLowerPriority"], path, errors);
     for (i, toleration) in items(spec, "tolerations").iter().enumerate() {
         self::toleration(toleration, &path.child("tolerations").index(i), errors);
     }
@@ -91,7 +91,7 @@ fn security_context(context: &Value, path: &Path, errors: &mut Vec<Error>) {
             errors.push(Error::duplicate(&path.child("name"), text(sysctl, "name")));
         }
     }
-    one_of(context, "fsGroupChangePolicy", &["OnRootMismatch", "Always"], path, errors);
+    one_of(context, "fsGroupChangePolicy", &["Always", "OnRootMismatch"], path, errors);
     one_of(context, "supplementalGroupsPolicy", &["Merge", "Strict"], path, errors);
     seccomp(&context["seccompProfile"], &path.child("seccompProfile"), errors);
 }
@@ -143,7 +143,7 @@ fn toleration(toleration: &Value, path: &Path, errors: &mut Vec<Error>) {
         let text = "effect must be 'NoExecute' when `tolerationSeconds` is set";
         errors.push(Error::invalid(&path.child("effect"), toleration["effect"].as_str().unwrap_or_default(), text));
     }
-    one_of(toleration, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"], path, errors);
+    one_of(toleration, "effect", &["NoExecute", "NoSchedule", "PreferNoSchedule"], path, errors);
 }
 
 fn host_aliases(spec: &Value, path: &Path, errors: &mut Vec<Error>) {

@@ -60,13 +60,13 @@ fn source(volume: &Value, path: &Path, errors: &mut Vec<Error>) {
                 }
                 let types = [
                     "",
-                    "DirectoryOrCreate",
-                    "Directory",
-                    "FileOrCreate",
-                    "File",
-                    "Socket",
-                    "CharDevice",
                     "BlockDevice",
+                    "CharDevice",
+                    "Directory",
+                    "DirectoryOrCreate",
+                    "File",
+                    "FileOrCreate",
+                    "Socket",
                 ];
                 one_of(value, "type", &types, &path, errors);
             }
