@@ -157,7 +157,8 @@ mod tests {
             prop_assert!(decode::<Request>(&mut buffer).unwrap().is_none());
             buffer.extend_from_slice(&bytes[cut..]);
             let decoded = decode::<Request>(&mut buffer).unwrap().unwrap();
-            prop_assert!(matches!(decoded, Request::Stop { grace_millis } if grace_millis == grace));
+            let same = matches!(decoded, Request::Stop { grace_millis } if grace_millis == grace);
+            prop_assert!(same);
             prop_assert!(buffer.is_empty());
             let mut noise = noise;
             let _ = decode::<Request>(&mut noise);

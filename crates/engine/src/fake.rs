@@ -161,7 +161,7 @@ impl Container {
         self.exit.send_if_modified(|exit| {
             let first = exit.is_none();
             if first {
-                let signal = (code > 128 && error.is_none()).then_some(code - 128);
+                let signal = ((129..160).contains(&code) && error.is_none()).then_some(code - 128);
                 *exit = Some(Exit { code, signal, oom_killed, finished_at_nanos: now_nanos(), error });
             }
             first

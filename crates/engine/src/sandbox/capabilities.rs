@@ -111,7 +111,7 @@ mod tests {
             let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
             let security = Security { add_capabilities: own(add), drop_capabilities: own(drop), ..Security::default() };
             assert_eq!(
-                wanted(&security).map(CapabilitySet::bits).map_err(|e| e.to_string()),
+                wanted(&security).map(|set| set.bits()).map_err(|e| e.to_string()),
                 expect.map_err(str::to_owned)
             );
         };

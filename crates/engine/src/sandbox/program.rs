@@ -85,12 +85,11 @@ fn main_command(config: &Config) -> Vec<String> {
 /// Later entries win, each name occurs once, and the order of first mention is kept.
 fn environment(config: &Config, uid: u32, extra: &[(String, String)]) -> Vec<(String, String)> {
     let spec = &config.spec;
-    let mut path = DEFAULT_PATH.to_owned();
-    if config.sandbox.own_binary.is_some() {
-        path = format!("{path}:{OWN_BIN}");
-    }
-    let mut all = vec![(PATH.to_owned(), path)];
+    let mut all = vec![(PATH.to_owned(), DEFAULT_PATH.to_owned())];
     all.extend(config.sandbox.env.iter().cloned());
+    if config.sandbox.own_binary.is_some() {
+        all.iter_mut().filter(|(name, _)| name == PATH).for_each(|(_, path)| *path = format!("{path}:{OWN_BIN}"));
+    }
     all.push(("HOME".to_owned(), home_of(uid)));
     all.extend(spec.hostname.iter().map(|name| ("HOSTNAME".to_owned(), name.clone())));
     if spec.tty {

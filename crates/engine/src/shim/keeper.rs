@@ -212,7 +212,7 @@ impl Keeper {
         match event {
             Event::Signal | Event::InitDied => {}
             Event::Init => match init::receive(&self.running.control) {
-                Ok((message, received)) => self.from_init(message, &received.fds),
+                Ok((message, received)) => self.on_init(message, &received.fds),
                 // Its death is reported by the other descriptor; until then this one would wake us without end.
                 Err(_) => self.kill(),
             },
@@ -257,7 +257,7 @@ impl Keeper {
         }
     }
 
-    fn from_init(&mut self, message: FromInit, fds: &[OwnedFd]) {
+    fn on_init(&mut self, message: FromInit, fds: &[OwnedFd]) {
         match message {
             FromInit::Ended(status) => self.status = Some(status),
             FromInit::Running { id } => {
@@ -410,7 +410,7 @@ impl Keeper {
             let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
         }
         while let Ok((message, received)) = init::receive(&self.running.control) {
-            self.from_init(message, &received.fds);
+            self.on_init(message, &received.fds);
         }
         for stream in [Stream::Stdout, Stream::Stderr] {
             while self.read_output(stream) {}

@@ -1,0 +1,10 @@
+//! Integration tests of the engines.
+//!
+//! * [`conformance`]: what every engine must do; one list of cases, run against each engine.
+//! * [`local`]: what only the local engine promises: its sandbox, and surviving crashes.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod conformance;
+mod local;
+mod router;
+mod world;

@@ -1,0 +1,188 @@
+//! An engine under test, with a directory of its own and short ways to say what to run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use kubetask_engine::fake::{FakeEngine, Script};
+use kubetask_engine::spec::{ContainerId, ContainerSpec, Exit, LogSpec, Mount, Network, Resources, Security};
+use kubetask_engine::traits::{ExecSpec, Session};
+use kubetask_engine::{ContainerEngine, EngineError, LocalEngine, LocalOptions};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+
+/// Nothing in these tests takes this long unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An engine and a scratch directory.
+pub(crate) struct World {
+    pub(crate) engine: Arc<dyn ContainerEngine>,
+    scratch: TempDir,
+    serial: AtomicU32,
+}
+
+impl World {
+    /// The local engine; `None`, said aloud, where this machine allows no sandboxes.
+    pub(crate) async fn local() -> Option<Self> {
+        let scratch = tempfile::Builder::new().prefix("kubetask-engine-").tempdir().unwrap();
+        let engine = local_engine(scratch.path());
+        match engine.probe().await {
+            Ok(_) => Some(Self { engine: Arc::new(engine), scratch, serial: AtomicU32::new(0) }),
+            Err(EngineError::Unavailable { reason, .. }) if std::env::var("CI").as_deref() != Ok("true") => {
+                eprintln!("SKIPPED: {reason}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The scripted engine, taught the few commands that the cases for it use.
+    pub(crate) async fn fake() -> Option<Self> {
+        let engine = FakeEngine::new();
+        engine.on(|spec| {
+            let command = spec.command.last().map(String::as_str).unwrap_or_default();
+            let number = |text: &str| text.trim().parse().ok();
+            Some(match command.split_once(' ').unwrap_or((command, "")) {
+                ("exit", code) => Script::exits(number(code)?),
+                ("trap", rest) => Script::runs_until_stopped().on_term(number(rest.split(['\'', ' ']).nth(2)?)?),
+                (_, _) if command.contains("sleep") => Script::runs_until_stopped(),
+                (program, _) if program.starts_with("/no/") => Script::fails_to_start("no such file or directory"),
+                _ => Script::exits(0),
+            })
+        });
+        let scratch = tempfile::tempdir().unwrap();
+        Some(Self { engine: Arc::new(engine), scratch, serial: AtomicU32::new(0) })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// A directory of the host for containers to use, open to every user.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        path
+    }
+
+    /// What runs a shell script under a new identity.
+    pub(crate) fn sh(&self, script: &str) -> ContainerSpec {
+        self.command(&["sh", "-c", script])
+    }
+
+    pub(crate) fn command(&self, command: &[&str]) -> ContainerSpec {
+        let id = format!("c{}", self.serial.fetch_add(1, Ordering::Relaxed));
+        ContainerSpec {
+            labels: [("test".to_owned(), "yes".to_owned())].into(),
+            image: "example.test/any:1".to_owned(),
+            command: command.iter().map(|&part| part.to_owned()).collect(),
+            args: Vec::new(),
+            env: Vec::new(),
+            working_dir: None,
+            hostname: None,
+            mounts: Vec::new(),
+            resources: Resources::default(),
+            network: Network::Host,
+            security: Security::default(),
+            tty: false,
+            stdin: false,
+            log: LogSpec { path: self.path(&format!("{id}.log")), max_bytes: 1 << 30, max_files: 3 },
+            id: ContainerId(id),
+        }
+    }
+
+    pub(crate) async fn start(&self, spec: &ContainerSpec) -> ContainerId {
+        self.engine.start(spec).await.unwrap();
+        spec.id.clone()
+    }
+
+    pub(crate) async fn wait(&self, id: &ContainerId) -> Exit {
+        tokio::time::timeout(PATIENCE, self.engine.wait(id)).await.expect("the container does not end").unwrap()
+    }
+
+    /// Runs to the end.
+    pub(crate) async fn run(&self, spec: &ContainerSpec) -> Exit {
+        let id = self.start(spec).await;
+        self.wait(&id).await
+    }
+
+    /// Runs a script to the end and gives what it printed (both outputs), which must have gone well.
+    pub(crate) async fn output(&self, spec: &ContainerSpec) -> String {
+        let exit = self.run(spec).await;
+        let text = text(&spec.log.path);
+        assert_eq!((exit.code, exit.error), (0, None), "{text}");
+        text
+    }
+
+    /// Waits until a container's log contains something.
+    pub(crate) async fn printed(&self, spec: &ContainerSpec, what: &str) {
+        let seen = async {
+            while !text(&spec.log.path).contains(what) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let seen = tokio::time::timeout(PATIENCE, seen).await;
+        assert!(seen.is_ok(), "{what:?} was never printed: {:?}", text(&spec.log.path));
+    }
+
+    /// Runs a program in a container to its end: code, output, error output.
+    pub(crate) async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> (i32, String, String) {
+        collect(self.engine.exec(id, &spec).await.unwrap()).await
+    }
+}
+
+/// A shell script for exec.
+pub(crate) fn exec_sh(script: &str) -> ExecSpec {
+    ExecSpec { command: ["sh", "-c", script].map(str::to_owned).to_vec(), ..ExecSpec::default() }
+}
+
+/// Everything a session gives: code, output, error output.
+pub(crate) async fn collect(session: Session) -> (i32, String, String) {
+    let Session { stdin, mut stdout, stderr, exit, resize: _resize } = session;
+    drop(stdin);
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let reading = async {
+        stdout.read_to_end(&mut output).await.unwrap();
+        if let Some(mut stderr) = stderr {
+            stderr.read_to_end(&mut errors).await.unwrap();
+        }
+        exit.await.unwrap().unwrap()
+    };
+    let code = tokio::time::timeout(PATIENCE, reading).await.expect("the session does not end");
+    (code, String::from_utf8_lossy(&output).into_owned(), String::from_utf8_lossy(&errors).into_owned())
+}
+
+/// A local engine over `scratch/engine`, with this crate's own shim.
+pub(crate) fn local_engine(scratch: &Path) -> LocalEngine {
+    let shim = std::env::var_os("ENGINE_TEST_SHIM")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kubetask-engine-shim")), PathBuf::from);
+    let options = LocalOptions { own_binary: shim.clone(), shim, ..LocalOptions::default() };
+    LocalEngine::new(scratch.join("engine"), options).unwrap()
+}
+
+pub(crate) fn mount(source: PathBuf, target: &str, read_only: bool) -> Mount {
+    Mount { source, target: target.into(), read_only }
+}
+
+/// Entries of a log file: stream, tag, text.
+pub(crate) fn entries(log: &Path) -> Vec<(String, String, Vec<u8>)> {
+    let content = std::fs::read(log).unwrap_or_default();
+    let entry = |line: &[u8]| {
+        let mut parts = line.splitn(4, |&byte| byte == b' ');
+        let mut word = || String::from_utf8_lossy(parts.next().unwrap()).into_owned();
+        let (_time, stream, tag) = (word(), word(), word());
+        (stream, tag, parts.next().unwrap().to_vec())
+    };
+    content.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(entry).collect()
+}
+
+/// What a log says, both outputs, as printed.
+pub(crate) fn text(log: &Path) -> String {
+    let join = |(_, tag, text): &(String, String, Vec<u8>)| {
+        let end = if tag == "F" { "\n" } else { "" };
+        format!("{}{end}", String::from_utf8_lossy(text))
+    };
+    entries(log).iter().map(join).collect()
+}
