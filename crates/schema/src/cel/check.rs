@@ -195,7 +195,7 @@ impl<'a, 's> Checker<'a, 's> {
             return Ty::Dyn;
         }
         let name = escape::unescape(field);
-        if let Some(member) = schema.properties.get(&name) {
+        if let Some(member) = schema.properties.get(&name).filter(|_| escape::escape(&name).as_deref() == Some(field)) {
             return Ty::of(member, false);
         }
         if let Some(shared) = &schema.additional_properties {
