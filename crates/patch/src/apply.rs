@@ -11,7 +11,7 @@ use crate::compare::{Difference, compare};
 use crate::conflict::{self, Conflict};
 use crate::field_set::field_set;
 use crate::last_applied;
-use crate::managed::{self, Updater, equal_but_managed_fields};
+use crate::managed::{self, Updater};
 use crate::manager::{self, Entry, Id, Managed, Operation};
 use crate::prune::prune;
 use crate::text;
@@ -86,11 +86,11 @@ pub fn apply(live: Option<&Value>, config: &Value, schema: &Schema, by: &Applier
     managed.reconcile(schema);
 
     let attempt = Attempt { base, config, ty, by };
-    let outcome = match attempt.run(managed.clone(), by.force) {
-        Err(conflicts) if by.manager == last_applied::KUBECTL => {
-            attempt.take_over_from_client_side(schema, managed, conflicts)?
-        }
-        outcome => outcome.map_err(|conflicts| ApplyError::Conflicts(conflict::describe(conflicts)))?,
+    // kubectl may be given a second try.
+    let again = (by.manager == last_applied::KUBECTL).then(|| managed.clone());
+    let outcome = match (attempt.run(managed, by.force), again) {
+        (Err(conflicts), Some(managed)) => attempt.take_over_from_client_side(schema, managed, conflicts)?,
+        (outcome, _) => outcome.map_err(|conflicts| ApplyError::Conflicts(conflict::describe(conflicts)))?,
     };
     Ok(attempt.finish(live, outcome))
 }
@@ -99,12 +99,8 @@ fn check_request(config: &Value, by: &Applier<'_>) -> Result<(), ApplyError> {
     if !config.is_object() {
         return Err(ApplyError::BadRequest("the configuration must be an object".to_owned()));
     }
-    let version = config.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    if version != by.api_version {
-        return Err(ApplyError::BadRequest(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
-            by.api_version
-        )));
+    if config.get("apiVersion").and_then(Value::as_str) != Some(by.api_version) {
+        return Err(ApplyError::BadRequest(format!("invalid object type: {}", kind_of(config))));
     }
     if manager::of(config).is_some_and(|fields| !fields.is_null()) {
         return Err(ApplyError::BadRequest("metadata.managedFields must be nil".to_owned()));
@@ -116,15 +112,21 @@ fn check_request(config: &Value, by: &Applier<'_>) -> Result<(), ApplyError> {
 fn unfit(config: &Value, mismatches: &Mismatches) -> ApplyError {
     let text = |value: Option<&Value>| value.map(text::go).unwrap_or_default();
     let metadata = config.get("metadata");
-    let version = text(config.get("apiVersion"));
-    let (group, version) = version.split_once('/').unwrap_or(("", &version));
     let message = format!(
-        "failed to create typed patch object ({}/{}; {group}/{version}, Kind={}): {mismatches}",
+        "failed to create typed patch object ({}/{}; {}): {mismatches}",
         text(metadata.and_then(|m| m.get("namespace"))),
         text(metadata.and_then(|m| m.get("name"))),
-        text(config.get("kind")),
+        kind_of(config),
     );
     if mismatches.any_undeclared() { ApplyError::Undeclared(message) } else { ApplyError::Invalid(message) }
+}
+
+/// Group, version and kind as Go prints them: `batch/v1, Kind=Job`, `/v1, Kind=Pod`.
+fn kind_of(config: &Value) -> String {
+    let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
+    let version = text("apiVersion");
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    format!("{group}/{version}, Kind={}", text("kind"))
 }
 
 /// The owners of an object that nobody has tracked: one Update entry for everything in it.
@@ -166,11 +168,11 @@ impl Attempt<'_> {
         }
         let id = Id::new(by.manager, Operation::Apply, by.api_version, by.subresource);
         let last = managed.remove(&id);
-        let mut own = Entry::new(id.clone(), by.api_version, applied);
+        let mut own = Entry::new(id.clone(), by.api_version, applied.clone());
         own.time = last.as_ref().and_then(|last| last.time.clone());
         managed.entries.push(own);
         let object = match &last {
-            Some(last) => prune(ty, merged, &managed, &last.set),
+            Some(last) => prune(ty, merged, &managed, &applied, &last.set),
             None => merged,
         };
 
@@ -195,7 +197,7 @@ impl Attempt<'_> {
         }
         let same = equal(self.base, &object);
         if let Some(own) = managed.get_mut(&id) {
-            let mut set = std::mem::take(&mut own.set);
+            let mut set = applied;
             managed::strip(&mut set);
             // What the applier applied before is written as it was.
             match last {
@@ -231,15 +233,13 @@ impl Attempt<'_> {
     }
 
     fn finish(&self, live: Option<&Value>, outcome: Outcome) -> Applied {
+        let mut changed = live.is_none() || outcome.object.is_some();
         let mut object = outcome.object.unwrap_or_else(|| self.base.clone());
         manager::put(&mut object, outcome.managed.encode());
         if self.by.manager == last_applied::KUBECTL {
             last_applied::update(&mut object, self.config);
         }
-        let changed = match live {
-            None => true,
-            Some(live) => !(equal_but_managed_fields(live, &object) && manager::of(live) == manager::of(&object)),
-        };
+        changed = changed || live != Some(&object);
         Applied { object, changed }
     }
 }

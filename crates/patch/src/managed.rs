@@ -68,29 +68,31 @@ pub fn track_update(live: Option<&Value>, new: &mut Value, schema: &Schema, by: 
 }
 
 /// Keeps the old timestamps in `new` if nothing but timestamps changed, so that a write that changes nothing is no
-/// write. Call it just before storing. Returns whether `new` now equals `live`.
+/// write. Call it just before storing. Returns whether `new` now equals `live`, `metadata.resourceVersion` aside.
 pub fn keep_times(live: &Value, new: &mut Value) -> bool {
-    let same = {
-        let without_time = |entry: &Value| {
-            let mut entry = entry.clone();
-            if let Some(entry) = entry.as_object_mut() {
-                entry.remove("time");
-            }
-            entry
-        };
-        let entries = |object: &Value| -> Vec<Value> {
-            manager::of(object).and_then(Value::as_array).into_iter().flatten().map(without_time).collect()
-        };
-        equal_but_managed_fields(live, new) && entries(live) == entries(new)
-    };
+    let same = equal_but_managed_fields(live, new) && same_owners(live, new);
     if same {
         manager::put(new, manager::of(live).cloned());
     }
     same
 }
 
-/// Whether two objects are equal when managed fields are not looked at.
-pub(crate) fn equal_but_managed_fields(left: &Value, right: &Value) -> bool {
+/// Whether both objects have the same managed fields, whatever their times.
+fn same_owners(left: &Value, right: &Value) -> bool {
+    let entries = |object| manager::of(object).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let (left, right) = (entries(left), entries(right));
+    left.len() == right.len()
+        && left.iter().zip(right).all(|(l, r)| match (l, r) {
+            (Value::Object(l), Value::Object(r)) => {
+                let rest = |(name, _): &(&String, &Value)| *name != "time";
+                l.iter().filter(rest).eq(r.iter().filter(rest))
+            }
+            _ => l == r,
+        })
+}
+
+/// Whether two objects are equal when managed fields and the version, which the server sets, are not looked at.
+fn equal_but_managed_fields(left: &Value, right: &Value) -> bool {
     let (Some(l), Some(r)) = (left.as_object(), right.as_object()) else {
         return left == right;
     };
@@ -99,7 +101,9 @@ pub(crate) fn equal_but_managed_fields(left: &Value, right: &Value) -> bool {
             name == other
                 && match (name.as_str(), l, r) {
                     ("metadata", Value::Object(l), Value::Object(r)) => {
-                        let rest = |(name, _): &(&String, &Value)| *name != "managedFields";
+                        let rest = |(name, _): &(&String, &Value)| {
+                            !matches!(name.as_str(), "managedFields" | "resourceVersion")
+                        };
                         l.iter().filter(rest).eq(r.iter().filter(rest))
                     }
                     _ => equal(l, r),

@@ -6,8 +6,17 @@ use crate::element::Element;
 use crate::set::Set;
 use crate::types::{Shape, Ty};
 
+/// What stands for a member of which nothing is left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Emptied {
+    /// Null: the member is still there, which matters while sets are compared.
+    Null,
+    /// Nothing, unless null is a value there. Kubernetes leaves null behind, which decoding then drops.
+    Gone,
+}
+
 /// `value` without the paths in `set`. `None`: nothing is left.
-pub(crate) fn remove(ty: Ty<'_>, value: &Value, set: &Set) -> Option<Value> {
+pub(crate) fn remove(ty: Ty<'_>, value: &Value, set: &Set, emptied: Emptied) -> Option<Value> {
     match ty.shape(Some(value)) {
         Shape::Scalar => Some(value.clone()),
         Shape::List => {
@@ -22,7 +31,7 @@ pub(crate) fn remove(ty: Ty<'_>, value: &Value, set: &Set) -> Option<Value> {
                 match element.and_then(|element| set.get(&element)) {
                     None => out.push(item.clone()),
                     Some(node) if node.owned => {}
-                    Some(node) => out.extend(remove(list.items, item, &node.children)),
+                    Some(node) => out.extend(remove(list.items, item, &node.children, emptied)),
                 }
             }
             (!out.is_empty()).then_some(Value::Array(out))
@@ -41,12 +50,11 @@ pub(crate) fn remove(ty: Ty<'_>, value: &Value, set: &Set) -> Option<Value> {
                     Some(node) if node.owned => {}
                     Some(node) => {
                         let field = ty.field(name).0;
-                        match remove(field, member, &node.children) {
+                        match remove(field, member, &node.children, emptied) {
                             Some(rest) => {
                                 out.insert(name.clone(), rest);
                             }
-                            // Kubernetes leaves null behind, which decoding drops unless null is a value there.
-                            None if field.declared().is_some_and(|schema| schema.nullable) => {
+                            None if emptied == Emptied::Null || field.declared().is_some_and(|s| s.nullable) => {
                                 out.insert(name.clone(), Value::Null);
                             }
                             None => {}

@@ -145,6 +145,16 @@ impl Set {
         out
     }
 
+    /// Whether every path of this set is in `other`.
+    #[must_use]
+    pub fn is_subset(&self, other: &Self) -> bool {
+        let mut rest = other.nodes.as_slice();
+        self.nodes.iter().all(|(element, node)| {
+            seek(&mut rest, element)
+                .is_some_and(|more| (!node.owned || more.owned) && node.children.is_subset(&more.children))
+        })
+    }
+
     /// Whether the sets share a path.
     #[must_use]
     pub fn intersects(&self, other: &Self) -> bool {

@@ -134,9 +134,7 @@ fn configurations_that_do_not_fit_are_refused() {
     let wrong = Applier { api_version: "v2", ..by(&config, "m") };
     assert_eq!(
         apply::apply(None, &config, schema_of(&config), &wrong),
-        Err(ApplyError::BadRequest(
-            "Incorrect version specified in apply patch. Specified patch version: v1, expected: v2".to_owned()
-        ))
+        Err(ApplyError::BadRequest("invalid object type: /v1, Kind=ConfigMap".to_owned()))
     );
 }
 

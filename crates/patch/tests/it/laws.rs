@@ -120,6 +120,12 @@ fn updater<'a>(manager: &'a str, now: &'a str) -> Updater<'a> {
     Updater { manager, api_version: "demo.example.test/v1", now, reset: &["status"], subresource: None }
 }
 
+fn nothing_left(a: &Set, b: &Set) -> bool {
+    let mut rest = a.clone();
+    rest.subtract(b);
+    rest.is_empty()
+}
+
 /// The value with the lists of a Widget that have no order of their own sorted.
 fn unordered(spec: &Value) -> Value {
     let mut spec = spec.clone();
@@ -216,6 +222,8 @@ proptest! {
         let mut nothing = a.clone();
         nothing.subtract(&union);
         prop_assert!(nothing.is_empty());
+        prop_assert!(a.is_subset(&union) && b.is_subset(&union));
+        prop_assert_eq!(a.is_subset(&b), nothing_left(&a, &b));
     }
 
     #[test]

@@ -126,6 +126,12 @@ fn keep_times_undoes_a_write_that_only_moves_the_clock() {
     assert!(managed::keep_times(&live, &mut new));
     assert_eq!(new, live);
 
+    // The server gives a new version only to what it writes.
+    let mut stored = live.clone();
+    stored["metadata"]["resourceVersion"] = json!("7");
+    assert!(managed::keep_times(&stored, &mut new));
+    assert_eq!(new, live);
+
     let mut new = live.clone();
     new["metadata"]["managedFields"][0]["time"] = json!(LATER);
     new["data"]["k"] = json!("2");
