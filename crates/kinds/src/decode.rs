@@ -270,6 +270,10 @@ fn is_plain(shape: &Shape, value: &Value) -> bool {
 
 /// Whether Go's `omitempty` would leave the value out.
 fn is_empty(shape: &Shape, value: &Value) -> bool {
+    // These are pointers wherever they occur: a schema's `default: ""` says something.
+    if matches!(shape, Shape::Any | Shape::StructOr(_)) {
+        return value.is_null();
+    }
     match value {
         Value::Null => true,
         Value::Bool(b) => !b,

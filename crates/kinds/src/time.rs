@@ -52,8 +52,8 @@ fn parse(text: &str, layout: &str, micro: bool) -> Result<Timestamp, String> {
         && matches!(zone.first(), Some(b'+' | b'-'))
         && zone.iter().enumerate().skip(1).all(|(i, b)| if i == 3 { *b == b':' } else { b.is_ascii_digit() });
     if rest != "Z" && !offset {
-        if rest.starts_with('Z') {
-            return Err(format!("parsing time {text:?}: extra text: {:?}", &rest[1..]));
+        if let Some(extra) = rest.strip_prefix('Z') {
+            return Err(format!("parsing time {text:?}: extra text: {extra:?}"));
         }
         return Err(fail(rest, "Z07:00"));
     }

@@ -162,24 +162,20 @@ fn validate_secret(secret: &Value, errors: &mut Vec<Error>) {
         }
     };
     match text(secret, "type") {
-        "kubernetes.io/service-account-token" => {
-            if text(&secret["metadata"]["annotations"], "kubernetes.io/service-account.name").is_empty() {
-                let field = Path::new("metadata").child("annotations").key("kubernetes.io/service-account.name");
-                errors.push(Error::required(&field, ""));
-            }
+        "kubernetes.io/service-account-token"
+            if text(&secret["metadata"]["annotations"], "kubernetes.io/service-account.name").is_empty() =>
+        {
+            let field = Path::new("metadata").child("annotations").key("kubernetes.io/service-account.name");
+            errors.push(Error::required(&field, ""));
         }
         "kubernetes.io/dockercfg" => docker(data, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => docker(data, ".dockerconfigjson", errors),
-        "kubernetes.io/basic-auth" => {
-            if data.get("username").is_none() && data.get("password").is_none() {
-                require("username", errors);
-                require("password", errors);
-            }
+        "kubernetes.io/basic-auth" if data.get("username").is_none() && data.get("password").is_none() => {
+            require("username", errors);
+            require("password", errors);
         }
-        "kubernetes.io/ssh-auth" => {
-            if text(data, "ssh-privatekey").is_empty() {
-                errors.push(Error::required(&path.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if text(data, "ssh-privatekey").is_empty() => {
+            errors.push(Error::required(&path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             require("tls.crt", errors);

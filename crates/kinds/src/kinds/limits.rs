@@ -1,4 +1,4 @@
-//! Resource quotas and limit ranges: stored, not enforced.
+//! Resource quotas (stored, not enforced) and limit ranges.
 
 use jiff::Timestamp;
 use kubetask_schema::field::{Error, Path};
@@ -11,7 +11,6 @@ use crate::kind::Hooks;
 use crate::table::{AGE, Column, NAME, Row, age, column, name};
 
 const QUOTA_WARNING: &str = "resource quotas are stored, but nothing here counts or enforces them";
-const RANGE_WARNING: &str = "limit ranges are stored, but nothing here applies or enforces them";
 
 pub(crate) const QUOTA: Hooks = Hooks {
     prepare_create: |quota| set(quota, "status", object()),
@@ -32,11 +31,6 @@ pub(crate) const RANGE: Hooks = Hooks {
     default: default_range,
     validate: validate_range,
     validate_update: finalizers_only,
-    warnings: |_, old, out| {
-        if old.is_none() {
-            out.push(RANGE_WARNING.to_owned());
-        }
-    },
     columns: || &RANGE_COLUMNS,
     row: |range, _| {
         let created = Value::from(text(&range["metadata"], "creationTimestamp"));

@@ -92,10 +92,10 @@ fn binding_row(binding: &Value, now: Timestamp) -> Row {
 }
 
 fn default_binding(binding: &mut Value) {
-    if let Some(role) = ensure(binding, "roleRef") {
-        if text(role, "apiGroup").is_empty() {
-            super::edit::set(role, "apiGroup", RBAC);
-        }
+    if let Some(role) = ensure(binding, "roleRef")
+        && text(role, "apiGroup").is_empty()
+    {
+        super::edit::set(role, "apiGroup", RBAC);
     }
     for subject in items_mut(binding, "subjects") {
         if matches!(text(subject, "kind"), "User" | "Group") {

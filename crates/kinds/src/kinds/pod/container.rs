@@ -398,10 +398,8 @@ fn handler(handler: &Value, path: &Path, errors: &mut Vec<Error>) {
             continue;
         }
         match kind {
-            "exec" => {
-                if items(action, "command").is_empty() {
-                    errors.push(Error::required(&path.child("command"), ""));
-                }
+            "exec" if items(action, "command").is_empty() => {
+                errors.push(Error::required(&path.child("command"), ""));
             }
             "httpGet" => {
                 if text(action, "path").is_empty() {

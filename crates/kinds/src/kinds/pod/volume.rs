@@ -97,10 +97,8 @@ fn source(volume: &Value, path: &Path, errors: &mut Vec<Error>) {
             "csi" => {
                 required_format(value, "driver", dns1123_subdomain, &path, errors);
             }
-            "ephemeral" => {
-                if !has(value, "volumeClaimTemplate") {
-                    errors.push(Error::required(&path.child("volumeClaimTemplate"), ""));
-                }
+            "ephemeral" if !has(value, "volumeClaimTemplate") => {
+                errors.push(Error::required(&path.child("volumeClaimTemplate"), ""));
             }
             _ => {}
         }
