@@ -1,0 +1,182 @@
+//! `POST` to a collection.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Response, StatusCode};
+use kubetask_kinds::Part;
+use kubetask_schema::field::{Error, Path};
+use kubetask_store::{Entry, Expect};
+use serde_json::Value;
+
+use super::update::Ownership;
+use super::write::{self, Refused};
+use super::{Call, admit, get};
+use crate::object::{self, metadata_mut};
+use crate::registry::Resource;
+use crate::reply;
+use crate::request::options::WriteOptions;
+use crate::request::{Output, Shape, Target};
+use crate::status::{Failure, Result};
+use crate::strategy;
+
+/// Characters of generated name suffixes: no vowels, nothing that looks alike.
+const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX_LENGTH: usize = 5;
+const MAX_GENERATED_BASE: usize = 63 - SUFFIX_LENGTH;
+const ATTEMPTS: usize = 8;
+
+pub(crate) async fn handle(call: &mut Call, resource: &Arc<Resource>, target: &Target) -> Result<Response<Body>> {
+    let output = call.output(resource, false)?;
+    let options = WriteOptions::parse("CreateOptions", &call.query, call.user_agent(), false)?;
+    let mut object = write::read_object(call, resource, &options).await?;
+    if !target.name.is_empty() && object::meta(&object, "name").is_empty() {
+        metadata_mut(&mut object).insert("name".into(), target.name.as_str().into());
+    }
+    let created = create(call, resource, target, object, &options, Ownership::Track).await?;
+    answer(call, resource, created, StatusCode::CREATED, output)
+}
+
+/// A created or updated object: stored, or (dry run) only what would be stored.
+pub(crate) enum Outcome {
+    Stored(Arc<Entry>),
+    Dry(Value),
+}
+
+/// The answer to a write.
+pub(crate) fn answer(
+    call: &Call,
+    resource: &Resource,
+    outcome: Outcome,
+    code: StatusCode,
+    output: Output,
+) -> Result<Response<Body>> {
+    match outcome {
+        Outcome::Stored(entry) => get::answer(call, resource, &entry, code, output),
+        Outcome::Dry(object) => {
+            let output = Output { shape: Shape::Object, ..output };
+            Ok(reply::value(code, &object, output))
+        }
+    }
+}
+
+/// Creates a decoded object.
+pub(crate) async fn create(
+    call: &mut Call,
+    resource: &Arc<Resource>,
+    target: &Target,
+    mut object: Value,
+    options: &WriteOptions,
+    ownership: Ownership,
+) -> Result<Outcome> {
+    let now = object::now();
+    write::check_namespace(resource, target, &mut object)?;
+    check_new(&object)?;
+    admit::namespace(call, resource, target, object::meta(&object, "name"))?;
+    if resource.custom().is_some_and(|version| version.terminating) {
+        return Err(Failure::method_not_allowed());
+    }
+    strategy::default(resource, &mut object);
+    admit::create(call, resource, target, &mut object)?;
+    let generated = fill_metadata(&mut object, &now)?;
+    if ownership == Ownership::Track {
+        write::track(resource, None, &mut object, Part::Main, &options.field_manager, &now);
+    }
+    strategy::prepare_create(resource, &mut object);
+    admit::establish(call, resource, &mut object, &now);
+    check_name(resource, &object)?;
+    let errors = strategy::validate_create(resource, &object);
+    if !errors.is_empty() {
+        return Err(strategy::invalid(resource, &object, &errors));
+    }
+    admit::validate(call, resource, target, &object)?;
+    call.warnings.extend(strategy::warnings(resource, &object, None));
+    store(call, resource, target, object, options, generated).await
+}
+
+/// Stores a finished new object, trying further names if a generated one is taken.
+pub(crate) async fn store(
+    call: &Call,
+    resource: &Resource,
+    target: &Target,
+    mut object: Value,
+    options: &WriteOptions,
+    generated: bool,
+) -> Result<Outcome> {
+    for attempt in 1.. {
+        let name = object::meta(&object, "name").to_owned();
+        let key = object::key(resource.namespaced, &target.namespace, &name);
+        if options.dry_run {
+            if call.server.store.get(&resource.bucket, &key).is_some() {
+                return Err(Failure::already_exists(resource.gr(), &name, false));
+            }
+            return Ok(Outcome::Dry(object));
+        }
+        let unsealed = write::seal(resource, if generated { object.clone() } else { std::mem::take(&mut object) });
+        match write::put(call, resource, &key, &name, Expect::Absent, unsealed).await {
+            Ok(entry) => return Ok(Outcome::Stored(entry)),
+            Err(Refused::Failure(failure)) if generated && failure.code() == 409 && attempt < ATTEMPTS => {
+                let base = object::meta(&object, "generateName").to_owned();
+                metadata_mut(&mut object).insert("name".into(), generate_name(&base).into());
+            }
+            Err(refused) => return Err(refused.into_failure(resource, &name)),
+        }
+    }
+    Err(Failure::internal("no free name was found"))
+}
+
+fn check_new(object: &Value) -> Result<()> {
+    match object::meta(object, "resourceVersion") {
+        "" | "0" => Ok(()),
+        _ => Err(Failure::plain_internal("resourceVersion should not be set on objects to be created")),
+    }
+}
+
+/// Fills in what the server decides; says whether the name was generated.
+fn fill_metadata(object: &mut Value, now: &str) -> Result<bool> {
+    let meta = metadata_mut(object);
+    for server_side in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        meta.remove(server_side);
+    }
+    meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    meta.insert("creationTimestamp".into(), now.into());
+    let empty = meta.get("name").and_then(Value::as_str).unwrap_or_default().is_empty();
+    let base = meta.get("generateName").and_then(Value::as_str).unwrap_or_default();
+    if empty && !base.is_empty() {
+        let name = generate_name(base);
+        meta.insert("name".into(), name.into());
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// A create without any name is refused before the other rules are looked at.
+fn check_name(resource: &Resource, object: &Value) -> Result<()> {
+    if !object::meta(object, "name").is_empty() {
+        return Ok(());
+    }
+    let path = Path::new("metadata").child("name");
+    let error = Error::required(&path, "name or generateName is required");
+    Err(strategy::invalid(resource, object, &[error]))
+}
+
+fn generate_name(base: &str) -> String {
+    use rand::RngExt as _;
+    let mut rng = rand::rng();
+    let mut name: String = base.chars().take(MAX_GENERATED_BASE).collect();
+    name.extend((0..SUFFIX_LENGTH).map(|_| char::from(SUFFIX[rng.random_range(0..SUFFIX.len())])));
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_names() {
+        let name = generate_name("gen-");
+        assert_eq!(name.len(), 9);
+        assert!(name.starts_with("gen-"));
+        assert_eq!(generate_name(&"x".repeat(100)).len(), 63);
+    }
+}

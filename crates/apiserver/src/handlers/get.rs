@@ -1,0 +1,74 @@
+//! `GET` of one object.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Response, StatusCode};
+use kubetask_store::Entry;
+
+use super::Call;
+use crate::object;
+use crate::print::{partial, table};
+use crate::registry::Resource;
+use crate::reply;
+use crate::request::{Output, Shape, Target};
+use crate::status::{Failure, Result};
+
+pub(crate) fn handle(call: &mut Call, resource: &Arc<Resource>, target: &Target) -> Result<Response<Body>> {
+    let output = call.output(resource, false)?;
+    let version = call.query.get("resourceVersion");
+    if !version.is_empty() && version.parse::<u64>().is_err() {
+        return Err(super::list::bad_version_plain(version));
+    }
+    let entry = find(call, resource, target)?;
+    answer(call, resource, &entry, StatusCode::OK, output)
+}
+
+/// The entry a path names.
+pub(crate) fn find(call: &Call, resource: &Resource, target: &Target) -> Result<Arc<Entry>> {
+    let key = object::key(resource.namespaced, &target.namespace, &target.name);
+    call.server.store.get(&resource.bucket, &key).ok_or_else(|| Failure::not_found(resource.gr(), &target.name))
+}
+
+/// An entry in the negotiated form.
+pub(crate) fn answer(
+    call: &Call,
+    resource: &Resource,
+    entry: &Entry,
+    code: StatusCode,
+    output: Output,
+) -> Result<Response<Body>> {
+    match output.shape {
+        Shape::Object => Ok(reply::encoded(code, resource.bytes(entry), output)),
+        Shape::Partial => {
+            let mut out = Vec::with_capacity(512);
+            partial::write(&mut out, &entry.bytes, output.meta_version);
+            out.push(b'\n');
+            Ok(reply::encoded(code, out.into(), output))
+        }
+        Shape::PartialList => Err(Failure::not_acceptable(
+            format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*{}.{})",
+                internal_package(resource),
+                resource.kind
+            ),
+            false,
+        )),
+        Shape::Table => {
+            let include = table::IncludeObject::parse(call.query.get("includeObject"))?;
+            let row = table::row(resource, entry, include, output.meta_version, jiff::Timestamp::now());
+            let metadata = serde_json::json!({"resourceVersion": entry.revision.to_string()});
+            let document = table::document(table::columns(resource), vec![row], metadata, output.meta_version);
+            Ok(reply::value(code, &document, output))
+        }
+    }
+}
+
+/// The Go package that messages of the real server name.
+pub(crate) fn internal_package(resource: &Resource) -> &str {
+    match (resource.is_custom(), resource.group.as_str()) {
+        (true, _) => "unstructured",
+        (false, "") => "core",
+        (false, group) => group.split('.').next().unwrap_or(group),
+    }
+}

@@ -1,0 +1,289 @@
+//! `GET` of a collection: a consistent snapshot, selected, paged, and put together from stored bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{Response, StatusCode};
+use kubetask_store::{Entry, ListError, ListOptions as StoreList};
+use serde_json::{Value, json};
+
+use super::{Call, select};
+use crate::object;
+use crate::print::{partial, table};
+use crate::registry::Resource;
+use crate::reply;
+use crate::request::options::ListOptions;
+use crate::request::{Output, Shape, Target};
+use crate::selectors::Selection;
+use crate::status::{Failure, Result};
+
+/// How long a list waits for a revision that is not there yet.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The part of a list that is answered with.
+pub(crate) struct Page {
+    pub(crate) revision: u64,
+    pub(crate) entries: Vec<Arc<Entry>>,
+    continue_: String,
+    remaining: Option<usize>,
+}
+
+pub(crate) async fn handle(call: &mut Call, resource: &Arc<Resource>, target: &Target) -> Result<Response<Body>> {
+    let output = call.output(resource, false)?;
+    let options = ListOptions::parse(&call.query, false)?;
+    let selection = select::parse(&call.query, resource)?;
+    let page = page(call, resource, target, &options, &selection).await?;
+    answer(call, resource, &page, output)
+}
+
+/// Reads a page.
+pub(crate) async fn page(
+    call: &Call,
+    resource: &Resource,
+    target: &Target,
+    options: &ListOptions,
+    selection: &Selection,
+) -> Result<Page> {
+    let (at, start_after) = position(call, options).await?;
+    let prefix = prefix(resource, target, selection);
+    // A list "at any version" is answered from the watch cache by the real server, which knows no pages.
+    let limit = if options.resource_version == "0" { 0 } else { options.limit };
+    if let Some(entry) = single(call, resource, target, selection, at, limit) {
+        return Ok(entry);
+    }
+    let everything = selection.is_everything();
+    let snapshot = call
+        .server
+        .store
+        .list(
+            &resource.bucket,
+            &StoreList {
+                prefix: &prefix,
+                start_after: start_after.as_deref(),
+                limit: if everything { limit } else { 0 },
+                at_revision: at,
+            },
+        )
+        .map_err(|error| list_error(error, !options.continue_.is_empty()))?;
+    let revision = snapshot.revision;
+    let mut remaining = snapshot.remaining;
+    let mut entries = snapshot.entries;
+    if !everything {
+        let total = entries.len();
+        let mut taken = Vec::new();
+        for (index, entry) in entries.into_iter().enumerate() {
+            if select::matches(resource, selection, &entry) {
+                taken.push(entry);
+                if limit > 0 && taken.len() == limit {
+                    remaining = total - index - 1;
+                    break;
+                }
+            }
+        }
+        entries = taken;
+    }
+    let continue_ = match entries.last() {
+        Some(last) if remaining > 0 && limit > 0 => encode_continue(revision, &last.key),
+        _ => String::new(),
+    };
+    let remaining = (everything && !continue_.is_empty()).then_some(remaining);
+    Ok(Page { revision, entries, continue_, remaining })
+}
+
+/// A list that can have one element only, by its field selector: no need to look at the others.
+fn single(
+    call: &Call,
+    resource: &Resource,
+    target: &Target,
+    selection: &Selection,
+    at: Option<u64>,
+    limit: usize,
+) -> Option<Page> {
+    let name = selection.fields.exact("metadata.name")?;
+    if at.is_some() || limit > 0 || name.contains('/') || (resource.namespaced && target.namespace.is_empty()) {
+        return None;
+    }
+    // The revision is read first: the entry may be newer than the list claims, never older.
+    let revision = call.server.store.revision();
+    let key = object::key(resource.namespaced, &target.namespace, name);
+    let entry = call.server.store.get(&resource.bucket, &key).filter(|e| select::matches(resource, selection, e));
+    let revision = entry.as_ref().map_or(revision, |e| e.revision.max(revision));
+    Some(Page { revision, entries: entry.into_iter().collect(), continue_: String::new(), remaining: None })
+}
+
+/// Which keys a list is about.
+pub(crate) fn prefix(resource: &Resource, target: &Target, selection: &Selection) -> String {
+    if !resource.namespaced {
+        return String::new();
+    }
+    let namespace = match target.namespace.as_str() {
+        "" => selection.fields.exact("metadata.namespace").unwrap_or_default(),
+        namespace => namespace,
+    };
+    if namespace.is_empty() { String::new() } else { format!("{namespace}/") }
+}
+
+/// `(revision to read at, key to start after)`.
+async fn position(call: &Call, options: &ListOptions) -> Result<(Option<u64>, Option<String>)> {
+    if !options.continue_.is_empty() {
+        if !options.resource_version.is_empty() && options.resource_version != "0" {
+            return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        let (revision, key) = decode_continue(&options.continue_)?;
+        return Ok((Some(revision), Some(key)));
+    }
+    let wanted = match options.resource_version.as_str() {
+        "" => return Ok((None, None)),
+        text => text.parse::<u64>().map_err(|_| {
+            let quoted = crate::text::quote(text);
+            Failure::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: invalid syntax"
+            ))
+        })?,
+    };
+    wait_for(call, wanted).await?;
+    let exact = options.exact || (options.limit > 0 && wanted > 0 && call.query.get("resourceVersionMatch").is_empty());
+    Ok((exact.then_some(wanted), None))
+}
+
+/// Waits a little for a revision in the future.
+pub(crate) async fn wait_for(call: &Call, wanted: u64) -> Result<()> {
+    if wanted <= call.server.store.revision() {
+        return Ok(());
+    }
+    match call.server.store.wait_for(wanted, PATIENCE).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Failure::too_large_resource_version(wanted, call.server.store.revision())),
+    }
+}
+
+/// 500 without a reason, which is how a get and a watch complain about a resourceVersion that is no number.
+pub(crate) fn bad_version_plain(text: &str) -> Failure {
+    let quoted = crate::text::quote(text);
+    Failure::plain_internal(format!(
+        "resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: invalid syntax"
+    ))
+}
+
+fn list_error(error: ListError, continued: bool) -> Failure {
+    match error {
+        ListError::TooOld(_) if continued => Failure::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        ),
+        ListError::TooOld(_) => Failure::expired("The resourceVersion for the provided list is too old."),
+        ListError::Future { requested, current } => Failure::too_large_resource_version(requested, current),
+    }
+}
+
+fn encode_continue(revision: u64, key: &str) -> String {
+    URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": key}).to_string())
+}
+
+fn decode_continue(token: &str) -> Result<(u64, String)> {
+    let bad = |why: &str| Failure::bad_request(format!("continue key is not valid: {why}"));
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| bad(&error.to_string()))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+    if value["v"] != json!("meta.k8s.io/v1") {
+        return Err(bad("server does not recognize this encoded version"));
+    }
+    match (value["rv"].as_u64(), value["start"].as_str()) {
+        (Some(revision), Some(key)) => Ok((revision, key.to_owned())),
+        _ => Err(bad("incorrect encoded start resourceVersion")),
+    }
+}
+
+/// The page in the negotiated form.
+pub(crate) fn answer(call: &Call, resource: &Resource, page: &Page, output: Output) -> Result<Response<Body>> {
+    match output.shape {
+        Shape::Object => {
+            let head = envelope(&resource.list_kind, &resource.api_version, page, resource.is_custom());
+            let body = items(head, page, |out, entry| write_item(out, resource, entry));
+            Ok(reply::encoded(StatusCode::OK, body.into(), output))
+        }
+        Shape::PartialList => {
+            let head = envelope("PartialObjectMetadataList", output.meta_version, page, false);
+            let body = items(head, page, |out, entry| partial::write(out, &entry.bytes, output.meta_version));
+            Ok(reply::encoded(StatusCode::OK, body.into(), output))
+        }
+        Shape::Partial => Err(Failure::not_acceptable(
+            format!(
+                "you requested PartialObjectMetadata, but the requested object is a list (*{}.{})",
+                super::get::internal_package(resource),
+                resource.list_kind
+            ),
+            false,
+        )),
+        Shape::Table => {
+            let include = table::IncludeObject::parse(call.query.get("includeObject"))?;
+            let now = jiff::Timestamp::now();
+            let rows =
+                page.entries.iter().map(|e| table::row(resource, e, include, output.meta_version, now)).collect();
+            let document = table::document(table::columns(resource), rows, metadata(page, false), output.meta_version);
+            Ok(reply::value(StatusCode::OK, &document, output))
+        }
+    }
+}
+
+/// `metadata` of the list; lists of custom resources always carry `continue`.
+fn metadata(page: &Page, custom: bool) -> Value {
+    let mut out = json!({"resourceVersion": page.revision.to_string()});
+    if custom || !page.continue_.is_empty() {
+        out["continue"] = page.continue_.as_str().into();
+    }
+    if let Some(remaining) = page.remaining {
+        out["remainingItemCount"] = remaining.into();
+    }
+    out
+}
+
+fn envelope(kind: &str, api_version: &str, page: &Page, custom: bool) -> String {
+    let metadata = metadata(page, custom);
+    format!(
+        "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
+        Value::from(kind),
+        Value::from(api_version)
+    )
+}
+
+fn items(head: String, page: &Page, mut write: impl FnMut(&mut Vec<u8>, &Entry)) -> Vec<u8> {
+    let size: usize = page.entries.iter().map(|e| e.bytes.len()).sum();
+    let mut out = head.into_bytes();
+    out.reserve_exact(size + page.entries.len() + 8);
+    for (index, entry) in page.entries.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(&mut out, entry);
+    }
+    out.extend_from_slice(b"]}\n");
+    out
+}
+
+/// One item: built-in kinds leave out `kind` and `apiVersion`, custom resources keep them.
+fn write_item(out: &mut Vec<u8>, resource: &Resource, entry: &Entry) {
+    let bytes = resource.bytes(entry);
+    let end = bytes.len() - usize::from(bytes.ends_with(b"\n"));
+    if resource.is_custom() {
+        out.extend_from_slice(&bytes[..end]);
+    } else {
+        out.push(b'{');
+        out.extend_from_slice(&bytes[resource.prefix.len()..end]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn continue_tokens() {
+        let token = encode_continue(42, "ns/name");
+        assert_eq!(decode_continue(&token).ok(), Some((42, "ns/name".to_owned())));
+        for junk in ["garbage", "e30", "!!"] {
+            assert_eq!(decode_continue(junk).err().map(|f| f.code()), Some(400), "{junk}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `serviceaccounts/NAME/token`: TokenRequest.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Method, Response, StatusCode};
+use kubetask_schema::field::{Error, Path};
+use serde_json::{Value, json};
+
+use super::{Call, write};
+use crate::auth::token::{Claims, ISSUER};
+use crate::object::{self, metadata_mut};
+use crate::registry::{self, Resource};
+use crate::reply;
+use crate::request::options::WriteOptions;
+use crate::request::{Output, Target};
+use crate::status::{Failure, GroupResource, Result};
+
+const DEFAULT_SECONDS: i64 = 3600;
+const LEAST_SECONDS: i64 = 600;
+const MOST_SECONDS: i64 = 1 << 32;
+
+pub(crate) async fn handle(call: &mut Call, target: &Target, method: &Method) -> Result<Response<Body>> {
+    if method != Method::POST {
+        return Err(Failure::method_not_allowed());
+    }
+    let options = WriteOptions::parse("CreateOptions", &call.query, call.user_agent(), false)?;
+    let accounts = find("", "v1", "serviceaccounts")?;
+    let request = find("authentication.k8s.io", "v1", "tokenrequests").ok();
+    let mut object = match &request {
+        Some(resource) => write::read_object(call, resource, &options).await?,
+        None => {
+            let raw = call.read_body().await?;
+            let media = crate::request::body::media(&call.parts.headers)?;
+            crate::request::body::decode(raw, media).map_err(Failure::bad_request)?.value
+        }
+    };
+    if !object.is_object() {
+        object = json!({});
+    }
+    let entry = super::get::find(call, &accounts, target)?;
+    let account = object::decode(&entry);
+    let claims = claims(call, target, &account, &object["spec"])?;
+    let token = call.server.auth.key.sign(&claims).ok_or_else(|| Failure::internal("cannot sign the token"))?;
+    let expires = jiff::Timestamp::from_second(claims.expires).unwrap_or_default().to_string();
+    let spec = &mut object["spec"];
+    spec["expirationSeconds"] = (claims.expires - claims.issued).into();
+    spec["audiences"] = claims.audiences.into();
+    spec["boundObjectRef"] = spec["boundObjectRef"].take();
+    object["status"] = json!({"token": token, "expirationTimestamp": expires});
+    object["kind"] = "TokenRequest".into();
+    object["apiVersion"] = "authentication.k8s.io/v1".into();
+    let meta = metadata_mut(&mut object);
+    meta.insert("name".into(), target.name.as_str().into());
+    meta.insert("namespace".into(), target.namespace.as_str().into());
+    meta.insert("creationTimestamp".into(), object::now().into());
+    Ok(reply::value(StatusCode::CREATED, &object, Output::JSON))
+}
+
+fn find(group: &str, version: &str, plural: &str) -> Result<Arc<Resource>> {
+    registry::builtin(group, version, plural).ok_or_else(Failure::unknown_resource)
+}
+
+fn claims(call: &Call, target: &Target, account: &Value, spec: &Value) -> Result<Claims> {
+    let gk = GroupResource { group: "authentication.k8s.io", resource: "TokenRequest" };
+    let path = Path::new("spec").child("expirationSeconds");
+    let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
+    if seconds < LEAST_SECONDS {
+        let error = Error::invalid(&path, seconds, "may not specify a duration less than 10 minutes");
+        return Err(Failure::invalid(gk, "", &[error]));
+    }
+    if seconds > MOST_SECONDS {
+        let error = Error::too_long(&path, MOST_SECONDS);
+        return Err(Failure::invalid(gk, "", &[error]));
+    }
+    let mut audiences: Vec<String> =
+        spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    if audiences.is_empty() {
+        audiences.push(ISSUER.to_owned());
+    }
+    let bound = &spec["boundObjectRef"];
+    let pod = if bound["kind"] == json!("Pod") {
+        let name = bound["name"].as_str().unwrap_or_default();
+        let pods = GroupResource { group: "", resource: "pods" };
+        let entry = call.server.store.get("pods", &format!("{}/{name}", target.namespace));
+        let pod = entry.map(|entry| object::decode(&entry)).ok_or_else(|| Failure::not_found(pods, name))?;
+        let uid = object::meta(&pod, "uid").to_owned();
+        if bound["uid"].as_str().is_some_and(|wanted| !wanted.is_empty() && wanted != uid) {
+            let what = "the UID in the bound object reference does not match the UID in record. The object might have been deleted and then recreated";
+            return Err(Failure::conflict(pods, name, what));
+        }
+        Some((name.to_owned(), uid))
+    } else {
+        None
+    };
+    let issued = jiff::Timestamp::now().as_second();
+    Ok(Claims {
+        namespace: target.namespace.clone(),
+        account: target.name.clone(),
+        account_uid: object::meta(account, "uid").to_owned(),
+        pod,
+        audiences,
+        issued,
+        expires: issued + seconds,
+        id: uuid::Uuid::new_v4().to_string(),
+    })
+}

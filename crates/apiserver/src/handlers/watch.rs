@@ -1,0 +1,389 @@
+//! Watches: a stream of events from the store's history, as bytes that were encoded when the object was written.
+//!
+//! The stream is pulled by the connection. A client that reads slowly is not waited for by anyone: its cursor falls behind,
+//! and when the history has moved past it the watch ends with 410.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Response};
+use kubetask_store::{Entry, Event, EventKind, ListOptions as StoreList, Store, WatchError, Watcher};
+use serde_json::{Value, json};
+use tokio::time::{Instant, Sleep};
+
+use super::{Call, list, select};
+use crate::object;
+use crate::print::table::{self, IncludeObject};
+use crate::print::{partial, yaml};
+use crate::registry::Resource;
+use crate::request::options::ListOptions;
+use crate::request::{Format, Output, Shape, Target};
+use crate::selectors::Selection;
+use crate::status::{Failure, Result};
+
+/// Bytes put together into one frame at most.
+const FRAME: usize = 128 * 1024;
+/// A bookmark is sent this long before the server ends a watch, so that the client can go on from there.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+
+pub(crate) fn handle(call: &mut Call, resource: &Arc<Resource>, target: &Target) -> Result<Response<Body>> {
+    let output = call.output(resource, true)?;
+    let options = ListOptions::parse(&call.query, true)?;
+    let mut selection = select::parse(&call.query, resource)?;
+    if !target.name.is_empty() {
+        let only = format!("metadata.name={}", target.name);
+        selection.fields = crate::selectors::field::Selector::parse(&only).map_err(Failure::bad_request)?;
+    }
+    let from = match options.resource_version.as_str() {
+        "" => None,
+        text => Some(text.parse::<u64>().map_err(|_| list::bad_version_plain(text))?),
+    };
+    let include = match output.shape {
+        Shape::Table => IncludeObject::parse(call.query.get("includeObject"))?,
+        _ => IncludeObject::Metadata,
+    };
+    let encoder = Encoder { resource: resource.clone(), output, include, columns_sent: false };
+    let prefix = list::prefix(resource, target, &selection);
+    let state = start(call, &options, from, &prefix, selection, encoder);
+    let stream = futures::stream::unfold(state, |mut state| async move {
+        let frame = state.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(frame), state))
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    let headers: &mut HeaderMap = response.headers_mut();
+    let content_type = match output.format {
+        Format::Json => "application/json",
+        Format::Yaml => "application/yaml",
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
+
+fn start(
+    call: &Call,
+    options: &ListOptions,
+    from: Option<u64>,
+    prefix: &str,
+    selection: Selection,
+    encoder: Encoder,
+) -> Stream {
+    let server = &call.server;
+    let limit = options
+        .timeout_seconds
+        .map_or_else(|| server.limits.watch_timeout.mul_f64(1.0 + rand::random::<f64>()), Duration::from_secs);
+    let now = Instant::now();
+    let deadline = now + limit;
+    // Very short watches get their bookmark early, long ones now and then and once before the end.
+    let interval = server.limits.bookmark_interval;
+    let before_end = limit.checked_sub(LAST_BOOKMARK).unwrap_or(limit / 2);
+    let mut stream = Stream {
+        store: server.store.clone(),
+        watcher: None,
+        queue: VecDeque::new(),
+        initial_end: None,
+        selection,
+        encoder,
+        bookmarks: options.bookmarks,
+        interval,
+        next_bookmark: now + interval.min(before_end),
+        deadline,
+        sleep: Box::pin(tokio::time::sleep_until(deadline)),
+        stop: server.watches.clone(),
+        ended: false,
+    };
+    let initial = match (options.send_initial_events, from) {
+        (Some(wanted), _) => wanted,
+        (None, None | Some(0)) => true,
+        (None, Some(_)) => false,
+    };
+    stream.open(initial, options, from, prefix);
+    stream
+}
+
+struct Stream {
+    store: Store,
+    watcher: Option<Watcher>,
+    /// Initial state that has not been sent yet.
+    queue: VecDeque<Arc<Entry>>,
+    /// The revision at which the initial state ends with an annotated bookmark.
+    initial_end: Option<u64>,
+    selection: Selection,
+    encoder: Encoder,
+    bookmarks: bool,
+    interval: Duration,
+    next_bookmark: Instant,
+    deadline: Instant,
+    sleep: std::pin::Pin<Box<Sleep>>,
+    stop: tokio_util::sync::CancellationToken,
+    ended: bool,
+}
+
+enum Wake {
+    Event(std::result::Result<Arc<Event>, WatchError>),
+    Timer,
+    Stop,
+}
+
+impl Stream {
+    fn open(&mut self, initial: bool, options: &ListOptions, from: Option<u64>, prefix: &str) {
+        let bucket = self.encoder.resource.bucket.clone();
+        let after = if initial {
+            match self.store.list(&bucket, &StoreList { prefix, ..StoreList::default() }) {
+                Ok(snapshot) => {
+                    self.queue = snapshot.entries.into();
+                    let marked = options.bookmarks && (options.send_initial_events == Some(true) || from == Some(0));
+                    self.initial_end = marked.then_some(snapshot.revision);
+                    snapshot.revision
+                }
+                Err(_) => self.store.revision(),
+            }
+        } else {
+            match from {
+                None | Some(0) => self.store.revision(),
+                Some(revision) => revision,
+            }
+        };
+        self.watcher = self.store.watch(&bucket, prefix, after).ok();
+        if self.watcher.is_none() {
+            self.queue.clear();
+            self.initial_end = None;
+        }
+    }
+
+    /// The next frame; `None` ends the watch.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut out = Vec::new();
+        if self.watcher.is_none() {
+            self.ended = true;
+            self.encoder.error(&mut out, &too_old(&self.store));
+            return Some(out.into());
+        }
+        loop {
+            self.drain(&mut out);
+            if !out.is_empty() {
+                return Some(out.into());
+            }
+            if self.ended {
+                return None;
+            }
+            self.wait(&mut out).await;
+        }
+    }
+
+    /// Encodes what is there already, up to a frame.
+    fn drain(&mut self, out: &mut Vec<u8>) {
+        while out.len() < FRAME {
+            if let Some(entry) = self.queue.pop_front() {
+                if select::matches(&self.encoder.resource, &self.selection, &entry) {
+                    self.encoder.entry(out, "ADDED", &entry);
+                }
+                continue;
+            }
+            if let Some(revision) = self.initial_end.take() {
+                self.encoder.bookmark(out, revision, true);
+                continue;
+            }
+            let Some(watcher) = &mut self.watcher else { return };
+            match watcher.try_next() {
+                Ok(Some(event)) => self.event(out, &event),
+                Ok(None) => return,
+                Err(error) => return self.fail(out, error),
+            }
+        }
+    }
+
+    /// Waits for an event, a timer or the end.
+    async fn wait(&mut self, out: &mut Vec<u8>) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let timer = if self.bookmarks { self.next_bookmark.min(self.deadline) } else { self.deadline };
+        self.sleep.as_mut().reset(timer);
+        let wake = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Wake::Stop,
+            event = watcher.next() => Wake::Event(event),
+            () = self.sleep.as_mut() => Wake::Timer,
+        };
+        match wake {
+            Wake::Stop => self.ended = true,
+            Wake::Event(Ok(event)) => self.event(out, &event),
+            Wake::Event(Err(error)) => self.fail(out, error),
+            Wake::Timer if Instant::now() >= self.deadline => self.ended = true,
+            Wake::Timer => {
+                let progress = self.watcher.as_ref().map_or(0, Watcher::progress);
+                self.encoder.bookmark(out, progress, false);
+                self.next_bookmark = next_bookmark(Instant::now(), self.interval, self.deadline);
+            }
+        }
+    }
+
+    fn fail(&mut self, out: &mut Vec<u8>, error: WatchError) {
+        self.ended = true;
+        if error == WatchError::Lagged {
+            self.encoder.error(out, &too_old(&self.store));
+        }
+    }
+
+    fn event(&mut self, out: &mut Vec<u8>, event: &Event) {
+        let resource = &self.encoder.resource;
+        let matches = |entry: &Entry| select::matches(resource, &self.selection, entry);
+        let before = event.prev.as_ref().is_some_and(|prev| matches(prev));
+        match event.kind {
+            EventKind::Delete => {
+                if before || (event.prev.is_none() && matches(&event.entry)) {
+                    self.encoder.entry(out, "DELETED", &event.entry);
+                }
+            }
+            EventKind::Put => match (before, matches(&event.entry)) {
+                (true, true) => self.encoder.entry(out, "MODIFIED", &event.entry),
+                (false, true) => self.encoder.entry(out, "ADDED", &event.entry),
+                (true, false) => {
+                    // It left the selection: what the client knew, at the revision of the change.
+                    if let Some(prev) = &event.prev {
+                        self.encoder.left(out, prev, event.revision);
+                    }
+                }
+                (false, false) => {}
+            },
+        }
+    }
+}
+
+/// The next bookmark: after the interval, or shortly before the end, whichever comes first.
+fn next_bookmark(now: Instant, interval: Duration, deadline: Instant) -> Instant {
+    let next = now + interval;
+    match deadline.checked_sub(LAST_BOOKMARK) {
+        Some(last) if now < last => next.min(last),
+        _ => next,
+    }
+}
+
+fn too_old(store: &Store) -> Value {
+    let (compacted, current) = (store.compacted(), store.revision());
+    let failure = Failure::expired(format!("too old resource version: {compacted} ({current})"));
+    failure.to_body().unwrap_or_default()
+}
+
+/// Writes events in the negotiated form.
+struct Encoder {
+    resource: Arc<Resource>,
+    output: Output,
+    include: IncludeObject,
+    /// Only the first Table has column definitions.
+    columns_sent: bool,
+}
+
+impl Encoder {
+    fn entry(&mut self, out: &mut Vec<u8>, type_: &str, entry: &Entry) {
+        match (self.output.shape, self.output.format) {
+            (Shape::Object, Format::Json) => {
+                let bytes = self.resource.bytes(entry);
+                frame(out, type_, bytes.strip_suffix(b"\n").unwrap_or(&bytes));
+            }
+            (Shape::Partial | Shape::PartialList, Format::Json) => {
+                let mut object = Vec::with_capacity(512);
+                partial::write(&mut object, &entry.bytes, self.output.meta_version);
+                frame(out, type_, &object);
+            }
+            (Shape::Table, _) => {
+                let row =
+                    table::row(&self.resource, entry, self.include, self.output.meta_version, jiff::Timestamp::now());
+                let version = entry.revision;
+                let document = self.table(row, version);
+                self.value(out, type_, &document);
+            }
+            (_, Format::Yaml) => {
+                let value = self.resource.value(entry);
+                self.value(out, type_, &value);
+            }
+        }
+    }
+
+    /// An object that is no longer selected: the old state with the new revision.
+    fn left(&mut self, out: &mut Vec<u8>, prev: &Entry, revision: u64) {
+        let mut value = self.resource.value(prev);
+        object::metadata_mut(&mut value).insert("resourceVersion".into(), revision.to_string().into());
+        match self.output.shape {
+            Shape::Object => self.value(out, "DELETED", &value),
+            Shape::Partial | Shape::PartialList => {
+                let document = json!({"kind": "PartialObjectMetadata", "apiVersion": self.output.meta_version,
+                    "metadata": value["metadata"].take()});
+                self.value(out, "DELETED", &document);
+            }
+            Shape::Table => {
+                let row =
+                    table::row(&self.resource, prev, self.include, self.output.meta_version, jiff::Timestamp::now());
+                let document = self.table(row, revision);
+                self.value(out, "DELETED", &document);
+            }
+        }
+    }
+
+    fn table(&mut self, row: Value, revision: u64) -> Value {
+        let columns = if self.columns_sent { Value::Null } else { table::columns(&self.resource) };
+        self.columns_sent = true;
+        let metadata = json!({"resourceVersion": revision.to_string()});
+        table::document(columns, vec![row], metadata, self.output.meta_version)
+    }
+
+    fn bookmark(&mut self, out: &mut Vec<u8>, revision: u64, initial_end: bool) {
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let mut object = json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version});
+        // Go's zero value of the kind is what the real server sends.
+        if let Some(Value::Object(zero)) = kubetask_patch::zero::of(&object)
+            && let Value::Object(members) = &mut object
+        {
+            members.extend(zero.clone());
+        }
+        object["metadata"] = metadata;
+        match self.output.shape {
+            Shape::Object => self.value(out, "BOOKMARK", &object),
+            Shape::Partial | Shape::PartialList => {
+                let document = json!({"kind": "PartialObjectMetadata", "apiVersion": self.output.meta_version,
+                    "metadata": object["metadata"].take()});
+                self.value(out, "BOOKMARK", &document);
+            }
+            Shape::Table => {
+                let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": self.output.meta_version,
+                    "metadata": object["metadata"].take()});
+                let count = table::columns(&self.resource).as_array().map_or(0, Vec::len);
+                let cells = vec![json!(""); count];
+                let document = self.table(json!({"cells": cells, "object": partial}), revision);
+                self.value(out, "BOOKMARK", &document);
+            }
+        }
+    }
+
+    fn error(&mut self, out: &mut Vec<u8>, status: &Value) {
+        self.value(out, "ERROR", status);
+    }
+
+    fn value(&self, out: &mut Vec<u8>, type_: &str, object: &Value) {
+        match self.output.format {
+            Format::Json => frame(out, type_, object.to_string().as_bytes()),
+            Format::Yaml => {
+                out.extend_from_slice(yaml::to_string(&json!({"type": type_, "object": object})).as_bytes());
+                out.extend_from_slice(b"---\n");
+            }
+        }
+    }
+}
+
+fn frame(out: &mut Vec<u8>, type_: &str, object: &[u8]) {
+    out.reserve(object.len() + 40);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(type_.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+}

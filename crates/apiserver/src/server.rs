@@ -1,0 +1,311 @@
+//! [`ApiServer`]: shared state, and the way of a request through authentication, authorisation and dispatch.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::Body;
+use futures::FutureExt as _;
+use http::{HeaderMap, Method, Request, Response};
+use kubetask_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::rbac::{self, Attributes};
+use crate::auth::token::TokenError;
+use crate::auth::{AuthConfig, Authenticator, User};
+use crate::handlers::{self, Call};
+use crate::kubelet::KubeletService;
+use crate::local::{LocalService, LocalUser};
+use crate::registry::Registry;
+use crate::request::{Info, Query, negotiate};
+use crate::status::{Failure, GroupResource, Result};
+use crate::tls::{FromNetwork, PeerUser};
+use crate::{discovery, reply};
+
+/// Bounds on what one request may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest request body.
+    pub body_bytes: usize,
+    /// Time for a request body to arrive.
+    pub body_timeout: Duration,
+    /// Time for a request that is not a watch or a stream.
+    pub request_timeout: Duration,
+    /// Shortest time after which the server ends a watch that names no timeout; the longest is twice that.
+    pub watch_timeout: Duration,
+    /// How often a watch that allows bookmarks gets one.
+    pub bookmark_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 3 << 20,
+            body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(60),
+            watch_timeout: Duration::from_secs(1800),
+            bookmark_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What `/version` says beyond the Kubernetes version.
+#[derive(Debug, Clone, Default)]
+pub struct VersionInfo {
+    /// Version of the program, shown as build metadata of `gitVersion`.
+    pub program: String,
+    /// Commit of the program.
+    pub git_commit: String,
+    /// When it was built, RFC 3339.
+    pub build_date: String,
+}
+
+/// What a server is made of.
+#[derive(Debug)]
+pub struct Config {
+    /// Where objects are.
+    pub store: Store,
+    /// Accepted credentials.
+    pub auth: AuthConfig,
+    /// Facts for `/version`.
+    pub version: VersionInfo,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A server over `store` with defaults for the rest.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, auth: AuthConfig::default(), version: VersionInfo::default(), limits: Limits::default() }
+    }
+}
+
+/// Why a server could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The key for service account tokens is of no use.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+/// An API server.
+#[derive(Clone)]
+pub struct ApiServer {
+    inner: Arc<Inner>,
+}
+
+/// What all requests share.
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) auth: Authenticator,
+    pub(crate) version: VersionInfo,
+    pub(crate) limits: Limits,
+    pub(crate) kubelet: OnceLock<KubeletService>,
+    /// Cancelled when watches must end.
+    pub(crate) watches: CancellationToken,
+    pub(crate) metrics: crate::handlers::metrics::Metrics,
+    pub(crate) documents: discovery::Cache,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").field("store", &self.inner.store).finish_non_exhaustive()
+    }
+}
+
+impl ApiServer {
+    /// Makes a server. CustomResourceDefinitions in the store are served at once.
+    pub fn new(config: Config) -> std::result::Result<Self, StartError> {
+        let inner = Inner {
+            store: config.store,
+            registry: Registry::default(),
+            auth: Authenticator::new(config.auth)?,
+            version: config.version,
+            limits: config.limits,
+            kubelet: OnceLock::new(),
+            watches: CancellationToken::new(),
+            metrics: Default::default(),
+            documents: discovery::Cache::default(),
+        };
+        inner.registry.refresh(&inner.store);
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The service that answers for containers (logs, exec, attach, portforward). Only the first call counts.
+    pub fn set_kubelet(&self, service: KubeletService) {
+        if self.inner.kubelet.set(service).is_err() {
+            tracing::warn!("the kubelet service was set before");
+        }
+    }
+
+    /// The server as an axum router, to be mounted or tested. Requests without credentials are anonymous.
+    pub fn router(&self) -> axum::Router {
+        let api = self.clone();
+        axum::Router::new().fallback(move |mut request: Request<Body>| {
+            let api = api.clone();
+            async move {
+                if request.extensions().get::<LocalUser>().is_none() {
+                    request.extensions_mut().insert(FromNetwork);
+                }
+                api.handle(request).await
+            }
+        })
+    }
+
+    /// An in-process service that acts as `user`; `user_agent` names the field manager of requests that name none.
+    pub fn service_as(&self, user: User, user_agent: &str) -> LocalService {
+        LocalService::new(self.clone(), user, user_agent)
+    }
+
+    /// Ends all watches; clients will start new ones.
+    pub fn end_watches(&self) {
+        self.inner.watches.cancel();
+    }
+
+    /// Answers one request. Never panics and never fails: every failure is a `Status`.
+    pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        let started = std::time::Instant::now();
+        let method = request.method().clone();
+        let format = negotiate::error_format(request.headers());
+        let head = method == Method::HEAD;
+        let outcome = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
+        let mut response = match outcome {
+            Ok(Ok(response)) => response,
+            Ok(Err(failure)) => reply::failure(&failure, format),
+            Err(_) => reply::failure(&Failure::internal("the request handler panicked"), format),
+        };
+        self.inner.metrics.observe(&method, response.status(), started.elapsed());
+        if head {
+            *response.body_mut() = Body::empty();
+        }
+        response
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>> {
+        let (parts, body) = request.into_parts();
+        let query = Query::parse(parts.uri.query());
+        let info = Info::parse(&parts.method, parts.uri.path(), &query);
+        let user = self.authenticate(&parts)?;
+        let user = impersonated(&self.inner, &parts.headers, user)?;
+        self.authorize(&user, &info)?;
+        let call = Call {
+            server: self.inner.clone(),
+            user,
+            parts,
+            query,
+            info,
+            body: Some(body).into(),
+            warnings: Vec::new(),
+        };
+        if call.info.target.is_some() { handlers::resource(call).await } else { handlers::other(call).await }
+    }
+
+    fn authenticate(&self, parts: &http::request::Parts) -> Result<Arc<User>> {
+        if parts.extensions.get::<FromNetwork>().is_none()
+            && let Some(LocalUser(user)) = parts.extensions.get()
+        {
+            return Ok(user.clone());
+        }
+        let peer = parts.extensions.get::<PeerUser>().map(|peer| &*peer.0);
+        let check = |claims: &crate::auth::token::Claims| account_exists(&self.inner, claims);
+        self.inner.auth.user(&parts.headers, peer, check).map(Arc::new)
+    }
+
+    fn authorize(&self, user: &User, info: &Info) -> Result<()> {
+        let attributes = attributes(info);
+        if rbac::authorize(&self.inner.store, user, &attributes).is_some() {
+            return Ok(());
+        }
+        Err(forbidden(user, &attributes))
+    }
+}
+
+/// What a request wants, in the terms of authorisation.
+fn attributes(info: &Info) -> Attributes<'_> {
+    match &info.target {
+        None => Attributes { verb: info.verb, path: Some(&info.path), ..Attributes::default() },
+        Some(target) => Attributes {
+            verb: info.verb,
+            group: &target.group,
+            resource: &target.resource,
+            subresource: &target.subresource,
+            namespace: &target.namespace,
+            name: &target.name,
+            path: None,
+        },
+    }
+}
+
+/// 403 in Kubernetes' words.
+pub(crate) fn forbidden(user: &User, what: &Attributes<'_>) -> Failure {
+    let who = crate::text::quote(&user.name);
+    if let Some(path) = what.path {
+        let nothing = GroupResource { group: "", resource: "" };
+        return Failure::forbidden(nothing, "", &format!("User {who} cannot {} path \"{path}\"", what.verb));
+    }
+    let slash = if what.subresource.is_empty() { "" } else { "/" };
+    let scope = if what.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace \"{}\"", what.namespace)
+    };
+    let (resource, group) = (what.resource, what.group);
+    let why = format!(
+        "User {who} cannot {} resource \"{resource}{slash}{}\" in API group \"{group}\" {scope}",
+        what.verb, what.subresource
+    );
+    Failure::forbidden(GroupResource { group, resource }, what.name, &why)
+}
+
+/// Whether the account (and the pod) of a token are still the ones it was issued for.
+fn account_exists(inner: &Inner, claims: &crate::auth::token::Claims) -> bool {
+    let uid_of = |bucket: &str, key: String| {
+        let entry = inner.store.get(bucket, &key)?;
+        crate::object::decode(&entry)["metadata"]["uid"].as_str().map(str::to_owned)
+    };
+    let account = uid_of("serviceaccounts", format!("{}/{}", claims.namespace, claims.account));
+    let pod = claims.pod.as_ref().is_none_or(|(name, uid)| {
+        uid_of("pods", format!("{}/{name}", claims.namespace)).as_deref() == Some(uid.as_str())
+    });
+    account.as_deref() == Some(claims.account_uid.as_str()) && pod
+}
+
+/// Applies the `Impersonate-*` headers.
+fn impersonated(inner: &Inner, headers: &HeaderMap, user: Arc<User>) -> Result<Arc<User>> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let groups: Vec<&str> = headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok()).collect();
+    let name = text("impersonate-user");
+    if name.is_empty() {
+        if groups.is_empty() && text("impersonate-uid").is_empty() {
+            return Ok(user);
+        }
+        return Err(Failure::plain_internal("requested impersonation without impersonating a user"));
+    }
+    let check = |resource: &str, namespace: &str, name: &str| {
+        let what = Attributes { verb: "impersonate", resource, namespace, name, ..Attributes::default() };
+        match rbac::authorize(&inner.store, &user, &what) {
+            Some(_) => Ok(()),
+            None => Err(forbidden(&user, &what)),
+        }
+    };
+    let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    match account {
+        Some((namespace, account)) => check("serviceaccounts", namespace, account)?,
+        None => check("users", "", name)?,
+    }
+    for group in &groups {
+        check("groups", "", group)?;
+    }
+    let mut groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
+    if let (Some((namespace, _)), true) = (account, groups.is_empty()) {
+        groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
+    }
+    let mut target = User::new(name, groups);
+    target.uid = text("impersonate-uid").to_owned();
+    if name == crate::auth::ANONYMOUS {
+        target = User::anonymous();
+    }
+    Ok(Arc::new(target))
+}
