@@ -1,0 +1,511 @@
+//! The decision about a Job: its Pods and the time in, what to do next out. No I/O, no memory.
+//!
+//! A plan is one step. It either changes Pods, or writes the status, or lets go of Pods that have been counted; the
+//! caller does it and asks again with what it got back, until there is nothing left to do. So the order in which things
+//! become durable is fixed here: a Pod is released only after the status names it, and counted only after it is released.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{Job, JobStatus, UncountedTerminatedPods};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::backoff;
+use super::conditions::{self, Outcome, SUSPENDED};
+use super::failure_policy::{Verdict, judge};
+use super::indexes::Indexes;
+use super::success_policy;
+use crate::pods::{Facts, Phase};
+
+/// At most this many Pods are created, deleted or counted in one step.
+const STEP: usize = 500;
+
+/// A Pod to create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// The index of an Indexed Job.
+    pub(super) index: Option<u32>,
+    /// How often that index has failed before, if the Job counts it.
+    pub(super) failures: Option<u32>,
+}
+
+/// A Pod to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Removal {
+    pub(super) pod: Arc<Facts>,
+    /// It is not wanted any more, which is not its failure: let go of it first, so that it is not counted.
+    pub(super) uncounted: bool,
+}
+
+/// An event about the Job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Notice {
+    pub(super) warning: bool,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+/// The next step. Pods are changed first, then the status is written, then Pods are released.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    pub(super) create: Vec<Slot>,
+    pub(super) remove: Vec<Removal>,
+    /// The new status, if it differs.
+    pub(super) status: Option<JobStatus>,
+    /// Pods to take the finalizer off.
+    pub(super) release: Vec<Arc<Facts>>,
+    /// To be told once the status is written.
+    pub(super) notices: Vec<Notice>,
+    /// When to look again although nothing has changed.
+    pub(super) wake: Option<Duration>,
+}
+
+/// Decides the next step. `hands_off`: Pods could not be changed just now, so only keep the books.
+pub(super) fn plan(job: &Job, pods: &[Arc<Facts>], now: Timestamp, hands_off: bool) -> Plan {
+    let status = job.status.clone().unwrap_or_default();
+    if job.metadata.deletion_timestamp.is_some() || conditions::finished(&status).is_some() {
+        let release = pods.iter().filter(|p| p.is_tracked()).cloned().collect();
+        return Plan { release, ..Plan::default() };
+    }
+    let mut books = Books::open(job, pods, now, status);
+    books.settle();
+    books.count();
+    books.judge();
+    books.suspension();
+    let mut plan = Plan::default();
+    books.pods(&mut plan);
+    // The reason to stop Pods is written down first: once they are stopped it may not be seen any more.
+    let undecided = books.outcome.is_some() && Outcome::decided(&books.old).is_none();
+    if (!plan.create.is_empty() || !plan.remove.is_empty()) && !hands_off && !undecided {
+        return Plan { wake: plan.wake, create: plan.create, remove: plan.remove, ..Plan::default() };
+    }
+    (plan.create, plan.remove) = (Vec::new(), Vec::new());
+    books.close(&mut plan);
+    plan
+}
+
+/// Everything a decision is made of.
+struct Books<'a> {
+    job: &'a Job,
+    pods: &'a [Arc<Facts>],
+    now: Timestamp,
+    old: JobStatus,
+    status: JobStatus,
+    completions: Option<u32>,
+    indexed: bool,
+    /// Only Pods that have come to their end are replaced, not those that are on their way.
+    replace_failed_only: bool,
+    /// Counted by uid, but not yet released.
+    uncounted_succeeded: Vec<String>,
+    uncounted_failed: Vec<String>,
+    completed_indexes: Indexes,
+    failed_indexes: Indexes,
+    outcome: Option<Outcome>,
+    /// The finished Pods that were found in this step.
+    newly: Vec<Arc<Facts>>,
+    notices: Vec<Notice>,
+}
+
+impl<'a> Books<'a> {
+    fn open(job: &'a Job, pods: &'a [Arc<Facts>], now: Timestamp, status: JobStatus) -> Self {
+        let spec = job.spec.as_ref();
+        let completions = spec.and_then(|s| s.completions).and_then(|c| u32::try_from(c).ok());
+        let uncounted = status.uncounted_terminated_pods.clone().unwrap_or_default();
+        let parse =
+            |text: &Option<String>| Indexes::parse(text.as_deref().unwrap_or_default(), completions.unwrap_or(0));
+        Books {
+            job,
+            pods,
+            now,
+            completions,
+            indexed: spec.and_then(|s| s.completion_mode.as_deref()) == Some("Indexed"),
+            replace_failed_only: spec.and_then(|s| s.pod_replacement_policy.as_deref()) == Some("Failed"),
+            uncounted_succeeded: uncounted.succeeded.unwrap_or_default(),
+            uncounted_failed: uncounted.failed.unwrap_or_default(),
+            completed_indexes: parse(&status.completed_indexes),
+            failed_indexes: parse(&status.failed_indexes),
+            outcome: Outcome::decided(&status),
+            newly: Vec::new(),
+            notices: Vec::new(),
+            old: status.clone(),
+            status,
+        }
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.job.spec.as_ref().and_then(|s| s.suspend).unwrap_or(false)
+    }
+
+    fn per_index(&self) -> Option<u32> {
+        let limit = self.job.spec.as_ref().and_then(|s| s.backoff_limit_per_index);
+        limit.filter(|_| self.indexed).and_then(|l| u32::try_from(l).ok())
+    }
+
+    /// Pods that were named in the status and have been released (or are gone) become numbers.
+    fn settle(&mut self) {
+        let held: HashSet<&str> = self.pods.iter().filter(|p| p.is_tracked()).map(|p| p.uid.as_str()).collect();
+        let settle = |uids: &mut Vec<String>, number: &mut Option<i32>| {
+            let before = uids.len();
+            uids.retain(|uid| held.contains(uid.as_str()));
+            let settled = i32::try_from(before - uids.len()).unwrap_or(i32::MAX);
+            if settled > 0 {
+                *number = Some(number.unwrap_or(0).saturating_add(settled));
+            }
+        };
+        settle(&mut self.uncounted_succeeded, &mut self.status.succeeded);
+        settle(&mut self.uncounted_failed, &mut self.status.failed);
+    }
+
+    /// Whether the Pod counts as failed although it may still be stopping.
+    fn has_failed(&self, pod: &Facts) -> bool {
+        match pod.phase {
+            Phase::Failed => true,
+            Phase::Succeeded => false,
+            // Once the outcome is decided, what is being stopped will not succeed any more.
+            _ => pod.deleting.is_some() && (!self.replace_failed_only || self.outcome.is_some()),
+        }
+    }
+
+    fn verdict(&self, pod: &Facts) -> Verdict {
+        judge(self.job.spec.as_ref().and_then(|s| s.pod_failure_policy.as_ref()), pod)
+    }
+
+    /// Enters Pods that have come to their end.
+    fn count(&mut self) {
+        let known: HashSet<String> = self.uncounted_succeeded.iter().chain(&self.uncounted_failed).cloned().collect();
+        for pod in self.pods.iter().filter(|p| p.is_tracked() && !known.contains(&p.uid)) {
+            if self.newly.len() == STEP {
+                break;
+            }
+            let index = pod.index.filter(|i| self.completions.is_some_and(|c| *i < c));
+            if pod.phase == Phase::Succeeded {
+                match index {
+                    // An index counts once, whoever did it; its number is that of the completed indexes.
+                    _ if !self.indexed => self.uncounted_succeeded.push(pod.uid.clone()),
+                    Some(index) => self.completed_indexes.insert(index),
+                    None => {}
+                }
+            } else if self.has_failed(pod) {
+                let counts = self.verdict(pod) != Verdict::Ignore;
+                if counts && (!self.indexed || index.is_some()) {
+                    self.uncounted_failed.push(pod.uid.clone());
+                }
+            } else {
+                continue;
+            }
+            self.newly.push(pod.clone());
+        }
+    }
+
+    fn succeeded(&self) -> usize {
+        if self.indexed {
+            self.completed_indexes.len()
+        } else {
+            number(self.status.succeeded) + self.uncounted_succeeded.len()
+        }
+    }
+
+    fn failed(&self) -> usize {
+        number(self.status.failed) + self.uncounted_failed.len()
+    }
+
+    fn active(&self) -> impl Iterator<Item = &Arc<Facts>> + Clone {
+        self.pods.iter().filter(|p| p.is_active())
+    }
+
+    fn terminating(&self) -> usize {
+        self.pods.iter().filter(|p| p.is_terminating()).count()
+    }
+
+    /// Decides whether the Job ends, and how; once decided it stays so.
+    fn judge(&mut self) {
+        self.judge_indexes();
+        if self.outcome.is_none() {
+            self.outcome = self.failure().or_else(|| self.success());
+        }
+    }
+
+    fn failure(&self) -> Option<Outcome> {
+        let spec = self.job.spec.as_ref()?;
+        let message = self.newly.iter().find_map(|pod| match self.verdict(pod) {
+            Verdict::FailJob(message) => Some(message),
+            _ => None,
+        });
+        if let Some(message) = message {
+            return Some(Outcome::pod_failure_policy(&message));
+        }
+        let limit = spec.backoff_limit.and_then(|l| usize::try_from(l).ok());
+        if limit.is_some_and(|limit| self.failed() > limit || self.restarts_exceed(limit)) {
+            return Some(Outcome::backoff_limit());
+        }
+        if self.deadline().is_some_and(|left| left.is_zero()) {
+            return Some(Outcome::deadline());
+        }
+        if self.per_index().is_some() {
+            let failed = self.failed_indexes.len();
+            let most = spec.max_failed_indexes.and_then(|m| usize::try_from(m).ok());
+            if most.is_some_and(|most| failed > most) {
+                return Some(Outcome::max_failed_indexes());
+            }
+            let all = self.completions.map_or(0, |c| c as usize);
+            if failed > 0 && failed + self.completed_indexes.len() >= all {
+                return Some(Outcome::failed_indexes());
+            }
+        }
+        None
+    }
+
+    fn success(&self) -> Option<Outcome> {
+        let spec = self.job.spec.as_ref()?;
+        if self.indexed {
+            let completions = self.completions.unwrap_or(0);
+            if let Some(message) =
+                success_policy::met(spec.success_policy.as_ref(), &self.completed_indexes, completions)
+            {
+                return Some(Outcome::success_policy(message));
+            }
+        }
+        // What is active beyond the completions is removed first, as not wanted rather than failed.
+        let idle = self.active().next().is_none();
+        let done = match self.completions {
+            Some(completions) => self.succeeded() >= completions as usize,
+            None => self.succeeded() > 0,
+        };
+        (done && idle).then(Outcome::completions)
+    }
+
+    /// Containers that are restarted in place count against the limit as well.
+    fn restarts_exceed(&self, limit: usize) -> bool {
+        let template = self.job.spec.as_ref().and_then(|s| s.template.spec.as_ref());
+        if template.and_then(|s| s.restart_policy.as_deref()) != Some("OnFailure") {
+            return false;
+        }
+        let restarts: i64 = self.active().map(|p| p.restarts).sum();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        if limit == 0 { restarts > 0 } else { restarts >= limit }
+    }
+
+    /// What is left of `activeDeadlineSeconds`.
+    fn deadline(&self) -> Option<Duration> {
+        let seconds = self.job.spec.as_ref()?.active_deadline_seconds?;
+        if self.is_suspended() {
+            return None;
+        }
+        let allowed = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let Some(start) = &self.old.start_time else { return Some(allowed) };
+        let passed = Duration::try_from(self.now.duration_since(start.0)).unwrap_or_default();
+        Some(allowed.saturating_sub(passed))
+    }
+
+    /// Finds indexes that have failed for good.
+    fn judge_indexes(&mut self) {
+        let Some(limit) = self.per_index() else { return };
+        let failed: Vec<_> = self.pods.iter().filter(|p| self.has_failed(p)).collect();
+        for pod in failed {
+            let Some(index) = pod.index.filter(|i| self.completions.is_some_and(|c| *i < c)) else { continue };
+            let verdict = self.verdict(pod);
+            let over = verdict != Verdict::Ignore && pod.index_failures >= limit;
+            if (over || verdict == Verdict::FailIndex) && !self.completed_indexes.contains(index) {
+                self.failed_indexes.insert(index);
+            }
+        }
+    }
+
+    fn suspension(&mut self) {
+        if self.outcome.is_some() {
+            return;
+        }
+        if self.is_suspended() {
+            if conditions::set(&mut self.status, SUSPENDED, true, "JobSuspended", "Job suspended", self.now) {
+                self.notice(false, "Suspended", "Job suspended");
+            }
+            return;
+        }
+        if conditions::find(&self.status, SUSPENDED).is_some() {
+            conditions::set(&mut self.status, SUSPENDED, false, "JobResumed", "Job resumed", self.now);
+            self.notice(false, "Resumed", "Job resumed");
+            // The deadline does not run while a Job is suspended.
+            self.status.start_time = Some(Time(self.now));
+        }
+        self.status.start_time.get_or_insert(Time(self.now));
+    }
+
+    fn notice(&mut self, warning: bool, reason: &str, message: &str) {
+        self.notices.push(Notice { warning, reason: reason.to_owned(), message: message.to_owned() });
+    }
+
+    /// Which Pods to create or delete.
+    fn pods(&self, plan: &mut Plan) {
+        let mut active: Vec<_> = self.active().cloned().collect();
+        if self.outcome.is_some() {
+            plan.remove.extend(active.into_iter().take(STEP).map(|pod| Removal { pod, uncounted: false }));
+            return;
+        }
+        plan.wake = self.deadline();
+        let wanted = self.wanted(active.len());
+        let mut remove = self.misfits(&mut active);
+        if active.len() > wanted {
+            active.sort_by_key(|pod| importance(pod));
+            remove.extend(active.drain(..active.len() - wanted));
+        }
+        plan.remove.extend(remove.into_iter().take(STEP).map(|pod| Removal { pod, uncounted: true }));
+        let terminating = if self.replace_failed_only { self.terminating() } else { 0 };
+        let missing = wanted.saturating_sub(active.len() + terminating).min(STEP);
+        if missing == 0 {
+            return;
+        }
+        if let Some(wait) = backoff::remaining(self.pods.iter().map(|p| &**p), |p| self.delays(p), self.now) {
+            plan.wake = Some(plan.wake.map_or(wait, |wake| wake.min(wait)));
+            return;
+        }
+        if self.indexed {
+            self.create_indexes(&active, missing, plan);
+        } else {
+            plan.create = vec![Slot { index: None, failures: None }; missing];
+        }
+    }
+
+    /// Whether a Pod's failure delays the next ones of the whole Job.
+    fn delays(&self, pod: &Facts) -> bool {
+        self.per_index().is_none() && self.has_failed(pod) && self.verdict(pod) != Verdict::Ignore
+    }
+
+    /// How many Pods should be active.
+    fn wanted(&self, active: usize) -> usize {
+        if self.is_suspended() {
+            return 0;
+        }
+        let parallelism = self.job.spec.as_ref().and_then(|s| s.parallelism).unwrap_or(1);
+        let parallelism = usize::try_from(parallelism).unwrap_or(0);
+        match self.completions {
+            // A work queue: when one has succeeded the others finish, and none are added.
+            None if self.succeeded() > 0 => active.min(parallelism),
+            None => parallelism,
+            Some(completions) => {
+                let over = self.succeeded() + self.failed_indexes.len();
+                (completions as usize).saturating_sub(over).min(parallelism)
+            }
+        }
+    }
+
+    /// Takes out of the active Pods those of an Indexed Job that nobody needs: a second one for an index, or one whose
+    /// index is done or beyond the completions.
+    fn misfits(&self, active: &mut Vec<Arc<Facts>>) -> Vec<Arc<Facts>> {
+        if !self.indexed {
+            return Vec::new();
+        }
+        let mut held = HashSet::new();
+        let (keep, misfits) = std::mem::take(active).into_iter().partition(|pod| {
+            let open = |i: &u32| self.completions.is_some_and(|c| *i < c) && !self.completed_indexes.contains(*i);
+            pod.index.filter(open).is_some_and(|index| held.insert(index))
+        });
+        *active = keep;
+        misfits
+    }
+
+    /// Creates the lowest indexes that nobody works on.
+    fn create_indexes(&self, active: &[Arc<Facts>], missing: usize, plan: &mut Plan) {
+        let mut busy: HashSet<u32> = active.iter().filter_map(|p| p.index).collect();
+        if self.replace_failed_only {
+            busy.extend(self.pods.iter().filter(|p| p.is_terminating()).filter_map(|p| p.index));
+        }
+        for index in 0..self.completions.unwrap_or(0) {
+            if plan.create.len() == missing {
+                break;
+            }
+            if busy.contains(&index) || self.completed_indexes.contains(index) || self.failed_indexes.contains(index) {
+                continue;
+            }
+            let mut failures = None;
+            if self.per_index().is_some() {
+                let (count, last) = self.index_failures(index);
+                failures = Some(count);
+                if let Some(wait) = last.and_then(|last| backoff::after(count, last, self.now)) {
+                    plan.wake = Some(plan.wake.map_or(wait, |wake| wake.min(wait)));
+                    continue;
+                }
+            }
+            plan.create.push(Slot { index: Some(index), failures });
+        }
+    }
+
+    /// How often an index has failed, and when last.
+    fn index_failures(&self, index: u32) -> (u32, Option<Timestamp>) {
+        let failed = self.pods.iter().filter(|p| p.index == Some(index) && self.has_failed(p));
+        failed.fold((0, None), |(count, last), pod| {
+            let ignored = self.verdict(pod) == Verdict::Ignore;
+            let this = pod.index_failures + u32::from(!ignored);
+            (count.max(this), last.max(pod.finished.or(pod.deleting)))
+        })
+    }
+
+    /// Writes the new status down, and says which Pods may go.
+    fn close(mut self, plan: &mut Plan) {
+        let active = self.active().count();
+        let ready = self.active().filter(|p| p.ready).count();
+        let terminating = self.terminating();
+        // Named in the status as it is stored, so they can be let go.
+        let stored = self.old.uncounted_terminated_pods.clone().unwrap_or_default();
+        let named: HashSet<String> =
+            stored.succeeded.into_iter().flatten().chain(stored.failed.into_iter().flatten()).collect();
+
+        if let Some(outcome) = self.outcome.clone() {
+            let (announced, end) = outcome.types();
+            let (success, reason, message) = (outcome.success, outcome.reason.as_str(), outcome.message.as_str());
+            conditions::set(&mut self.status, announced, true, reason, message, self.now);
+            let held = self.pods.iter().any(|p| p.is_tracked());
+            let counted = self.uncounted_succeeded.is_empty() && self.uncounted_failed.is_empty() && !held;
+            if counted && active == 0 && terminating == 0 {
+                conditions::set(&mut self.status, end, true, reason, message, self.now);
+                if success {
+                    self.status.completion_time = Some(Time(self.now));
+                    self.notice(false, "Completed", "Job completed");
+                } else {
+                    self.notice(true, reason, message);
+                }
+            }
+        }
+        if self.indexed {
+            let text = |indexes: &Indexes| (!indexes.is_empty()).then(|| indexes.to_string());
+            self.status.completed_indexes = text(&self.completed_indexes);
+            self.status.succeeded = positive(self.completed_indexes.len());
+            if self.per_index().is_some() {
+                self.status.failed_indexes = Some(self.failed_indexes.to_string());
+            }
+        }
+        self.status.active = positive(active);
+        self.status.ready = i32::try_from(ready).ok();
+        self.status.terminating = i32::try_from(terminating).ok();
+        let list = |uids: &[String]| (!uids.is_empty()).then(|| uids.to_vec());
+        self.status.uncounted_terminated_pods = Some(UncountedTerminatedPods {
+            failed: list(&self.uncounted_failed),
+            succeeded: list(&self.uncounted_succeeded),
+        });
+        if self.status != self.old {
+            plan.status = Some(self.status);
+            plan.notices = self.notices;
+        }
+        // What is only counted by its index, or not at all, need not be named first: the written status says all.
+        let uncounted: HashSet<&String> = self.uncounted_succeeded.iter().chain(&self.uncounted_failed).collect();
+        let releasable = |pod: &Arc<Facts>| {
+            named.contains(&pod.uid) || (plan.status.is_none() && !uncounted.contains(&pod.uid) && pod.is_finished())
+        };
+        plan.release = self.pods.iter().filter(|p| p.is_tracked()).filter(|p| releasable(p)).cloned().collect();
+    }
+}
+
+fn number(number: Option<i32>) -> usize {
+    usize::try_from(number.unwrap_or(0)).unwrap_or(0)
+}
+
+/// Counters that are zero are not written.
+fn positive(number: usize) -> Option<i32> {
+    (number > 0).then(|| i32::try_from(number).unwrap_or(i32::MAX))
+}
+
+/// The least important first: what has not begun, then what is not ready, then what is youngest.
+fn importance(pod: &Facts) -> (bool, bool, bool, std::cmp::Reverse<Option<Timestamp>>) {
+    (pod.node.is_some(), pod.phase == Phase::Running, pod.ready, std::cmp::Reverse(pod.created))
+}
