@@ -14,17 +14,17 @@ pub const ENGINE_ANNOTATION: &str = "node.kubetask.io/engine";
 pub const NETWORK_ANNOTATION: &str = "node.kubetask.io/network";
 
 /// Engine label: the node that started a container.
-pub const NODE_LABEL: &str = "node.kubetask.io/node";
+pub(crate) const NODE_LABEL: &str = "node.kubetask.io/node";
 /// Engine label: uid of a container's pod.
-pub const POD_UID_LABEL: &str = "io.kubernetes.pod.uid";
+pub(crate) const POD_UID_LABEL: &str = "io.kubernetes.pod.uid";
 /// Engine label: name of a container's pod.
-pub const POD_NAME_LABEL: &str = "io.kubernetes.pod.name";
+pub(crate) const POD_NAME_LABEL: &str = "io.kubernetes.pod.name";
 /// Engine label: namespace of a container's pod.
-pub const POD_NAMESPACE_LABEL: &str = "io.kubernetes.pod.namespace";
+pub(crate) const POD_NAMESPACE_LABEL: &str = "io.kubernetes.pod.namespace";
 /// Engine label: name of a container within its pod.
-pub const CONTAINER_LABEL: &str = "io.kubernetes.container.name";
+pub(crate) const CONTAINER_LABEL: &str = "io.kubernetes.container.name";
 /// Engine label: number of the run.
-pub const ATTEMPT_LABEL: &str = "node.kubetask.io/attempt";
+pub(crate) const ATTEMPT_LABEL: &str = "node.kubetask.io/attempt";
 
 /// What [`Node::start`](crate::Node::start) needs.
 #[derive(Clone)]

@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// The kubelet's words where the reference is malformed.
-pub fn normalise(image: &str) -> Result<String, String> {
+pub(crate) fn normalise(image: &str) -> Result<String, String> {
     let bad = || {
         format!(
             "Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": \

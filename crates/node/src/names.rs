@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kubetask_engine::spec::ContainerId;
 
 /// Identity of one run of a container: `<pod uid>-<container>-<attempt>`.
-pub fn container_id(uid: &str, container: &str, attempt: u32) -> ContainerId {
+pub(crate) fn container_id(uid: &str, container: &str, attempt: u32) -> ContainerId {
     ContainerId(format!("{}-{}-{attempt}", sanitise(uid), sanitise(container)))
 }
 
@@ -19,80 +19,80 @@ fn sanitise(text: &str) -> String {
 
 /// Where everything of the node lies, under one root.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
     memory: PathBuf,
 }
 
 impl Layout {
     /// The layout under `root`; `memory` is a directory for what should not reach a disk, where there is one.
-    pub fn new(root: &Path, memory: Option<&Path>) -> Self {
+    pub(crate) fn new(root: &Path, memory: Option<&Path>) -> Self {
         let memory = memory.map_or_else(|| root.join("private"), Path::to_path_buf);
         Self { root: root.to_path_buf(), memory }
     }
 
     /// Directory of all pods.
-    pub fn pods(&self) -> PathBuf {
+    pub(crate) fn pods(&self) -> PathBuf {
         self.root.join("pods")
     }
 
     /// Directory of one pod.
-    pub fn pod(&self, uid: &str) -> PathBuf {
+    pub(crate) fn pod(&self, uid: &str) -> PathBuf {
         self.pods().join(sanitise(uid))
     }
 
     /// The file that tells which containers of a pod were started.
-    pub fn record(&self, uid: &str) -> PathBuf {
+    pub(crate) fn record(&self, uid: &str) -> PathBuf {
         self.pod(uid).join("record.json")
     }
 
     /// Directory of one volume of a pod.
-    pub fn volume(&self, uid: &str, volume: &str) -> PathBuf {
+    pub(crate) fn volume(&self, uid: &str, volume: &str) -> PathBuf {
         self.pod(uid).join("volumes").join(sanitise(volume))
     }
 
     /// Directory of a pod's Secrets and in-memory volumes.
-    pub fn private(&self, uid: &str) -> PathBuf {
+    pub(crate) fn private(&self, uid: &str) -> PathBuf {
         self.memory.join(sanitise(uid))
     }
 
     /// Directory of all pods' Secrets and in-memory volumes.
-    pub fn private_root(&self) -> PathBuf {
+    pub(crate) fn private_root(&self) -> PathBuf {
         self.memory.clone()
     }
 
     /// Directory of one volume that holds Secrets, or that is to lie in memory.
-    pub fn private_volume(&self, uid: &str, volume: &str) -> PathBuf {
+    pub(crate) fn private_volume(&self, uid: &str, volume: &str) -> PathBuf {
         self.private(uid).join(sanitise(volume))
     }
 
     /// The file in which a container leaves its last words.
-    pub fn termination(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
+    pub(crate) fn termination(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
         self.pod(uid).join("containers").join(format!("{}-{attempt}.termination", sanitise(container)))
     }
 
     /// Directory of a pod's logs.
-    pub fn pod_logs(&self, namespace: &str, pod: &str, uid: &str) -> PathBuf {
+    pub(crate) fn pod_logs(&self, namespace: &str, pod: &str, uid: &str) -> PathBuf {
         self.root.join("logs").join(format!("{}_{}_{}", file_name(namespace), file_name(pod), sanitise(uid)))
     }
 
     /// Directory of all logs.
-    pub fn logs(&self) -> PathBuf {
+    pub(crate) fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }
 
     /// The log of one run of a container.
-    pub fn log(&self, namespace: &str, pod: &str, uid: &str, container: &str, attempt: u32) -> PathBuf {
+    pub(crate) fn log(&self, namespace: &str, pod: &str, uid: &str, container: &str, attempt: u32) -> PathBuf {
         self.pod_logs(namespace, pod, uid).join(sanitise(container)).join(format!("{attempt}.log"))
     }
 
     /// Directory of a claim's data.
-    pub fn claim(&self, uid: &str) -> PathBuf {
+    pub(crate) fn claim(&self, uid: &str) -> PathBuf {
         self.claims().join(format!("pvc-{}", sanitise(uid)))
     }
 
     /// Directory of all claims' data.
-    pub fn claims(&self) -> PathBuf {
+    pub(crate) fn claims(&self) -> PathBuf {
         self.root.join("claims")
     }
 }

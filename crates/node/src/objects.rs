@@ -11,16 +11,16 @@ use kube::{Api, Client};
 
 /// Names of ConfigMaps and Secrets of one namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Refs {
+pub(crate) struct Refs {
     /// ConfigMaps.
-    pub config_maps: BTreeSet<String>,
+    pub(crate) config_maps: BTreeSet<String>,
     /// Secrets.
-    pub secrets: BTreeSet<String>,
+    pub(crate) secrets: BTreeSet<String>,
 }
 
 impl Refs {
     /// Everything that volumes and environments of a pod refer to.
-    pub fn of_pod(pod: &Pod) -> Self {
+    pub(crate) fn of_pod(pod: &Pod) -> Self {
         let mut refs = Self::default();
         let Some(spec) = &pod.spec else { return refs };
         for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
@@ -48,7 +48,7 @@ impl Refs {
     }
 
     /// Whether there is nothing to fetch.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.config_maps.is_empty() && self.secrets.is_empty()
     }
 
@@ -66,34 +66,34 @@ impl Refs {
 
 /// Content of what [`Refs`] named; what does not exist is absent.
 #[derive(Debug, Clone, Default)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// ConfigMaps by name.
-    pub config_maps: BTreeMap<String, ConfigMap>,
+    pub(crate) config_maps: BTreeMap<String, ConfigMap>,
     /// Secrets by name.
-    pub secrets: BTreeMap<String, Secret>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
 }
 
 impl Fetched {
     /// A ConfigMap, or the kubelet's words for its absence.
-    pub fn config_map(&self, name: &str) -> Result<&ConfigMap, String> {
+    pub(crate) fn config_map(&self, name: &str) -> Result<&ConfigMap, String> {
         self.config_maps.get(name).ok_or_else(|| format!("configmap \"{name}\" not found"))
     }
 
     /// A Secret, or the kubelet's words for its absence.
-    pub fn secret(&self, name: &str) -> Result<&Secret, String> {
+    pub(crate) fn secret(&self, name: &str) -> Result<&Secret, String> {
         self.secrets.get(name).ok_or_else(|| format!("secret \"{name}\" not found"))
     }
 }
 
 /// Where ConfigMaps and Secrets come from.
 #[async_trait]
-pub trait Objects: Send + Sync {
+pub(crate) trait Objects: Send + Sync {
     /// Fetches all of `refs`; an error is one of the connection, not an absence.
     async fn fetch(&self, namespace: &str, refs: &Refs) -> Result<Fetched, kube::Error>;
 }
 
 /// The API server.
-pub struct ApiObjects(pub Client);
+pub(crate) struct ApiObjects(pub(crate) Client);
 
 #[async_trait]
 impl Objects for ApiObjects {

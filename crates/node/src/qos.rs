@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use crate::quantity;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
-pub fn class(pod: &Pod) -> &'static str {
+pub(crate) fn class(pod: &Pod) -> &'static str {
     let Some(spec) = &pod.spec else { return "BestEffort" };
     let containers: Vec<&Container> = spec.containers.iter().chain(spec.init_containers.iter().flatten()).collect();
     let value = |container: &Container, limits: bool, name: &str| {

@@ -6,17 +6,17 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// A quantity in thousandths; `None` where the text is not a quantity (the API server refuses those).
-pub fn milli(quantity: &Quantity) -> Option<i128> {
+pub(crate) fn milli(quantity: &Quantity) -> Option<i128> {
     parse(&quantity.0)
 }
 
 /// A quantity in whole units, rounded up.
-pub fn units(quantity: &Quantity) -> Option<i128> {
+pub(crate) fn units(quantity: &Quantity) -> Option<i128> {
     milli(quantity).map(|milli| div_ceil(milli, 1000))
 }
 
 /// `value / divisor`, rounded up; a divisor that is missing or zero is one.
-pub fn divided(value: i128, divisor: Option<&Quantity>) -> i128 {
+pub(crate) fn divided(value: i128, divisor: Option<&Quantity>) -> i128 {
     let divisor = divisor.and_then(milli).filter(|divisor| *divisor > 0);
     div_ceil(value, divisor.unwrap_or(1000))
 }

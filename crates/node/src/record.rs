@@ -13,54 +13,54 @@ use crate::machine::End;
 /// What is kept of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub(crate) struct Record {
     /// Version of this format.
-    pub version: u32,
+    pub(crate) version: u32,
     /// The pod's namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// The pod's name.
-    pub name: String,
+    pub(crate) name: String,
     /// The pod's uid.
-    pub uid: String,
+    pub(crate) uid: String,
     /// The engine that runs it.
-    pub engine: String,
+    pub(crate) engine: String,
     /// When the node first saw it.
-    pub start_time: Timestamp,
+    pub(crate) start_time: Timestamp,
     /// Its containers that were started.
-    pub slots: Vec<SlotRecord>,
+    pub(crate) slots: Vec<SlotRecord>,
 }
 
 /// What is kept of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SlotRecord {
+pub(crate) struct SlotRecord {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Number of its current run, which may have been started.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// Ends in a row that called for a restart.
     #[serde(default)]
-    pub crashes: u32,
+    pub(crate) crashes: u32,
     /// Whether it ever came up.
     #[serde(default)]
-    pub ever_started: bool,
+    pub(crate) ever_started: bool,
     /// How the current run ended, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<End>,
+    pub(crate) ended: Option<End>,
     /// How the run before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<End>,
+    pub(crate) last: Option<End>,
 }
 
 impl Record {
     /// The version this program writes.
-    pub const VERSION: u32 = 1;
+    pub(crate) const VERSION: u32 = 1;
 
     /// Replaces the file at `path`; when this returns, the record survives a crash of the machine.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let directory = path.parent().unwrap_or(Path::new("/"));
         let temporary = path.with_extension("tmp");
         let mut file = File::create(&temporary)?;
@@ -74,7 +74,7 @@ impl Record {
     ///
     /// # Errors
     /// Those of the file system; [`io::ErrorKind::InvalidData`] where the content is not a record of this version.
-    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -9,17 +9,17 @@ use crate::quantity;
 
 /// What of the node shows through the downward API.
 #[derive(Debug, Clone)]
-pub struct NodeFacts {
+pub(crate) struct NodeFacts {
     /// Name of the Node.
-    pub name: String,
+    pub(crate) name: String,
     /// Its address, which is also every pod's: pods share the host's network.
-    pub address: String,
+    pub(crate) address: String,
     /// What the node offers to pods; stands in for limits that are not set.
-    pub allocatable: BTreeMap<String, Quantity>,
+    pub(crate) allocatable: BTreeMap<String, Quantity>,
 }
 
 /// The value of a `fieldRef` in an environment variable or a volume.
-pub fn field(pod: &Pod, node: &NodeFacts, path: &str) -> Result<String, String> {
+pub(crate) fn field(pod: &Pod, node: &NodeFacts, path: &str) -> Result<String, String> {
     let meta = &pod.metadata;
     let spec = pod.spec.as_ref();
     if let Some((map, key)) = subscript(path) {
@@ -82,7 +82,7 @@ fn quote(text: &str) -> String {
 }
 
 /// The value of a `resourceFieldRef`. `own` is the container it stands in; a volume must name one.
-pub fn resource(
+pub(crate) fn resource(
     pod: &Pod,
     node: &NodeFacts,
     selector: &ResourceFieldSelector,

@@ -2,7 +2,7 @@
 //! `$$` is a dollar sign, and a reference that cannot be resolved stays as it is written.
 
 /// `text` with every resolvable reference replaced.
-pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {

@@ -2,8 +2,8 @@
 //!
 //! Main function: [`resolve`]. Pure: ConfigMaps and Secrets were fetched before.
 
-pub mod downward;
-pub mod expand;
+pub(crate) mod downward;
+pub(crate) mod expand;
 
 use std::collections::BTreeMap;
 
@@ -15,20 +15,25 @@ use expand::expand;
 
 /// What a container is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// The environment, sorted by name.
-    pub env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
     /// `command` with references replaced.
-    pub command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// `args` with references replaced.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
 }
 
 /// The environment and command of a container.
 ///
 /// # Errors
 /// The kubelet's words for what is missing; the container then waits with `CreateContainerConfigError`.
-pub fn resolve(pod: &Pod, container: &Container, fetched: &Fetched, node: &NodeFacts) -> Result<Resolved, String> {
+pub(crate) fn resolve(
+    pod: &Pod,
+    container: &Container,
+    fetched: &Fetched,
+    node: &NodeFacts,
+) -> Result<Resolved, String> {
     let mut env = BTreeMap::new();
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();

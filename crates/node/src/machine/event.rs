@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Something that happened to a pod. `slot` counts init containers first, then containers, in the order of the
 /// specification; `attempt` is the number of the run, so that news of an earlier run is recognised.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub(crate) enum Event {
     /// A newer version of the object was seen.
     Pod(Arc<Pod>),
     /// The pod is this node's for certain: containers may start.
@@ -78,7 +78,7 @@ pub enum Event {
 
 /// Why a container was not started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotStarted {
+pub(crate) enum NotStarted {
     /// Nothing was tried: the run is as if never asked for.
     Never,
     /// Something its specification refers to is missing or wrong.
@@ -98,26 +98,26 @@ pub enum NotStarted {
 /// How a run of a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct End {
+pub(crate) struct End {
     /// Exit code.
-    pub code: i32,
+    pub(crate) code: i32,
     /// Signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signal: Option<i32>,
+    pub(crate) signal: Option<i32>,
     /// `Completed`, `Error`, `OOMKilled`, `StartError`…
-    pub reason: String,
+    pub(crate) reason: String,
     /// The termination message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
     /// When it began.
-    pub started_at: Timestamp,
+    pub(crate) started_at: Timestamp,
     /// When it was over.
-    pub finished_at: Timestamp,
+    pub(crate) finished_at: Timestamp,
 }
 
 /// A lifecycle hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hook {
+pub(crate) enum Hook {
     /// After the start.
     PostStart,
     /// Before the end.
@@ -126,7 +126,7 @@ pub enum Hook {
 
 /// A kind of probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProbeKind {
+pub(crate) enum ProbeKind {
     /// Whether the program has come up.
     Startup,
     /// Whether it is still well.
@@ -137,10 +137,10 @@ pub enum ProbeKind {
 
 impl ProbeKind {
     /// All kinds, in the order of the machine's table.
-    pub const ALL: [Self; 3] = [Self::Startup, Self::Liveness, Self::Readiness];
+    pub(crate) const ALL: [Self; 3] = [Self::Startup, Self::Liveness, Self::Readiness];
 
     /// Its name in events: `Startup probe failed: …`.
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Startup => "Startup",
             Self::Liveness => "Liveness",
@@ -151,7 +151,7 @@ impl ProbeKind {
 
 /// What the machine asks its driver to do. None of these may block the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// Put volumes in place, then tell [`Event::Prepared`].
     Prepare,
     /// Start a container, then tell [`Event::Started`] or [`Event::NotStarted`], and [`Event::Ended`] in the end.

@@ -17,8 +17,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
-pub use event::{Command, End, Event, Hook, NotStarted, ProbeKind};
-pub use slot::{Kind, Slot, State};
+pub(crate) use event::{Command, End, Event, Hook, NotStarted, ProbeKind};
+pub(crate) use slot::{Kind, Slot, State};
 use slot::{Policy, back_off};
 
 /// How far the pod's volumes are.
@@ -41,7 +41,7 @@ enum Ending {
 
 /// Final phase of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
+pub(crate) enum Settled {
     /// Every container ended well.
     Succeeded,
     /// One did not.
@@ -50,16 +50,16 @@ pub enum Settled {
 
 /// Facts about the node that a status shows.
 #[derive(Debug, Clone, Default)]
-pub struct Host {
+pub(crate) struct Host {
     /// Address of the node and of its pods.
-    pub address: String,
+    pub(crate) address: String,
     /// Prefix of container ids: the engine's name.
-    pub engine: String,
+    pub(crate) engine: String,
 }
 
 /// One pod.
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub(crate) struct Machine {
     pod: Arc<Pod>,
     host: Host,
     slots: Vec<Slot>,
@@ -79,7 +79,7 @@ pub struct Machine {
 
 impl Machine {
     /// A pod that has not run here yet.
-    pub fn new(pod: Arc<Pod>, host: Host, now: Timestamp) -> Self {
+    pub(crate) fn new(pod: Arc<Pod>, host: Host, now: Timestamp) -> Self {
         let spec = pod.spec.clone().unwrap_or_default();
         let policy = Policy::parse(spec.restart_policy.as_deref());
         let init = spec.init_containers.into_iter().flatten().map(|container| {
@@ -114,32 +114,32 @@ impl Machine {
     }
 
     /// The object, as last seen.
-    pub fn pod(&self) -> &Arc<Pod> {
+    pub(crate) fn pod(&self) -> &Arc<Pod> {
         &self.pod
     }
 
     /// Its containers: init containers first.
-    pub fn slots(&self) -> &[Slot] {
+    pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
     /// Whether nothing is left to do, ever.
-    pub fn cleaned(&self) -> bool {
+    pub(crate) fn cleaned(&self) -> bool {
         self.cleaned
     }
 
     /// Whether any container runs or may run.
-    pub fn active(&self) -> bool {
+    pub(crate) fn active(&self) -> bool {
         self.slots.iter().any(Slot::active)
     }
 
     /// The final phase, once it is certain.
-    pub fn settled(&self) -> Option<Settled> {
+    pub(crate) fn settled(&self) -> Option<Settled> {
         self.settled
     }
 
     /// Takes one event and says what to do now.
-    pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Command> {
+    pub(crate) fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Command> {
         let mut out = Vec::new();
         match event {
             Event::Pod(pod) => self.see(pod, now),
@@ -174,7 +174,7 @@ impl Machine {
     }
 
     /// When [`Event::Tick`] is due, with nothing else happening.
-    pub fn wake_at(&self) -> Option<Timestamp> {
+    pub(crate) fn wake_at(&self) -> Option<Timestamp> {
         let mut times = Vec::new();
         if !self.gone && self.settled.is_none() && self.ending.is_none() {
             if let Volumes::Failed { retry_at } = self.volumes {

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::event::{Command, End};
-use super::slot::State;
+use super::slot::{Kind, State};
 use super::{Host, Machine, Volumes};
 use crate::record::{Record, SlotRecord};
 
 impl Machine {
     /// What has to be on disk before the next container starts.
-    pub fn record(&self) -> Record {
+    pub(crate) fn record(&self) -> Record {
         let part = |part: &Option<String>| part.clone().unwrap_or_default();
         let slots = self.slots.iter().filter_map(|slot| {
             let attempt = slot.attempt?;
@@ -41,8 +41,19 @@ impl Machine {
         }
     }
 
+    /// The record as it will be once the first containers are asked for: written early, it costs no time later. A
+    /// container that is in a record and was not started is simply not found.
+    pub(crate) fn first_record(&self) -> Record {
+        let mut early = self.clone();
+        let first = if early.slots.iter().any(|slot| slot.kind != Kind::Main) { 1 } else { early.slots.len() };
+        for slot in early.slots.iter_mut().take(first) {
+            slot.attempt = slot.attempt.or(Some(0));
+        }
+        early.record()
+    }
+
     /// A pod that may have run here before. The commands look for its containers.
-    pub fn restore(pod: Arc<Pod>, host: Host, record: Option<Record>, now: Timestamp) -> (Self, Vec<Command>) {
+    pub(crate) fn restore(pod: Arc<Pod>, host: Host, record: Option<Record>, now: Timestamp) -> (Self, Vec<Command>) {
         let mut machine = Self::new(pod, host, now);
         machine.bound = true;
         let mut out = Vec::new();

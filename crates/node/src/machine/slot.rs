@@ -9,7 +9,7 @@ use super::event::{End, ProbeKind};
 
 /// What part a container plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Runs to its end before the next one begins.
     Init,
     /// An init container with `restartPolicy: Always`: runs beside the others and ends after them.
@@ -20,7 +20,7 @@ pub enum Kind {
 
 /// Where a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// Not running; `reason` is what the status shows, `None` while its turn has not come.
     Waiting {
         /// Reason and message.
@@ -44,7 +44,7 @@ pub enum State {
 
 /// When a container is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
+pub(crate) enum Policy {
     /// Whenever it ends.
     Always,
     /// When it ends with an error.
@@ -55,7 +55,7 @@ pub enum Policy {
 
 impl Policy {
     /// Reads `restartPolicy`; unset is Always.
-    pub fn parse(text: Option<&str>) -> Self {
+    pub(crate) fn parse(text: Option<&str>) -> Self {
         match text {
             Some("Never") => Self::Never,
             Some("OnFailure") => Self::OnFailure,
@@ -74,59 +74,59 @@ impl Policy {
 
 /// A container being ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stopping {
+pub(crate) struct Stopping {
     /// When it is ended by force.
-    pub deadline: Timestamp,
+    pub(crate) deadline: Timestamp,
     /// Whether its preStop hook is still running.
-    pub hooking: bool,
+    pub(crate) hooking: bool,
     /// Whether the kill was asked for.
-    pub killed: bool,
+    pub(crate) killed: bool,
 }
 
 /// One probe of a running container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeState {
+pub(crate) struct ProbeState {
     /// When it runs next.
-    pub next: Timestamp,
+    pub(crate) next: Timestamp,
     /// Whether it is running.
-    pub in_flight: bool,
+    pub(crate) in_flight: bool,
     /// Equal results in a row: positive for successes, negative for failures.
-    pub streak: i64,
+    pub(crate) streak: i64,
     /// What the streak decided so far.
-    pub passed: Option<bool>,
+    pub(crate) passed: Option<bool>,
 }
 
 /// One container.
 #[derive(Debug, Clone)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// Its specification.
-    pub spec: Container,
+    pub(crate) spec: Container,
     /// Its part.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// When it is started again.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     /// Number of the current run; `None` before the first was asked for.
-    pub attempt: Option<u32>,
+    pub(crate) attempt: Option<u32>,
     /// Where it is.
-    pub state: State,
+    pub(crate) state: State,
     /// How the run before ended.
-    pub last: Option<End>,
+    pub(crate) last: Option<End>,
     /// Ends in a row that called for a restart, which set the back-off.
-    pub crashes: u32,
+    pub(crate) crashes: u32,
     /// Failed attempts to start in a row.
-    pub failures: u32,
+    pub(crate) failures: u32,
     /// Not started before this.
-    pub retry_at: Option<Timestamp>,
+    pub(crate) retry_at: Option<Timestamp>,
     /// Whether its startup probe and postStart hook are through, in this run.
-    pub started: bool,
+    pub(crate) started: bool,
     /// Whether it ever came that far.
-    pub ever_started: bool,
+    pub(crate) ever_started: bool,
     /// Whether the postStart hook is over (or there is none).
-    pub hooked: bool,
+    pub(crate) hooked: bool,
     /// Set while it is being ended.
-    pub stopping: Option<Stopping>,
+    pub(crate) stopping: Option<Stopping>,
     /// Probes of this run, in the order of [`ProbeKind::ALL`].
-    pub probes: [Option<ProbeState>; 3],
+    pub(crate) probes: [Option<ProbeState>; 3],
 }
 
 /// First wait between restarts; doubles.
@@ -137,13 +137,13 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 const WELL: Duration = Duration::from_secs(600);
 
 /// `10 s · 2ⁿ`, bounded.
-pub fn back_off(n: u32) -> Duration {
+pub(crate) fn back_off(n: u32) -> Duration {
     BACK_OFF.saturating_mul(1_u32.checked_shl(n.min(16)).unwrap_or(u32::MAX)).min(LONGEST_BACK_OFF)
 }
 
 impl Slot {
     /// A container that has not run yet.
-    pub fn new(spec: Container, kind: Kind, pod_policy: Policy) -> Self {
+    pub(crate) fn new(spec: Container, kind: Kind, pod_policy: Policy) -> Self {
         let policy = match kind {
             Kind::Sidecar => Policy::Always,
             Kind::Init if pod_policy == Policy::Always => Policy::OnFailure,
@@ -169,27 +169,27 @@ impl Slot {
     }
 
     /// Whether a program of it runs or may run.
-    pub fn active(&self) -> bool {
+    pub(crate) fn active(&self) -> bool {
         matches!(self.state, State::Starting { .. } | State::Adopting | State::Running { .. })
     }
 
     /// Whether it runs for certain.
-    pub fn running(&self) -> bool {
+    pub(crate) fn running(&self) -> bool {
         matches!(self.state, State::Running { .. })
     }
 
     /// Whether its last run is over and none follows.
-    pub fn finished(&self) -> bool {
+    pub(crate) fn finished(&self) -> bool {
         matches!(&self.state, State::Ended(end) if !self.policy.wants(end.code))
     }
 
     /// Whether its last run ended well.
-    pub fn succeeded(&self) -> bool {
+    pub(crate) fn succeeded(&self) -> bool {
         matches!(&self.state, State::Ended(end) if end.code == 0)
     }
 
     /// Whether a start is due.
-    pub fn wants_start(&self, now: Timestamp) -> bool {
+    pub(crate) fn wants_start(&self, now: Timestamp) -> bool {
         let wants = match &self.state {
             State::Waiting { .. } => true,
             State::Ended(end) => self.policy.wants(end.code),
@@ -199,12 +199,12 @@ impl Slot {
     }
 
     /// Whether it waits for its back-off to pass.
-    pub fn in_back_off(&self) -> bool {
+    pub(crate) fn in_back_off(&self) -> bool {
         matches!(self.state, State::Ended(_)) && self.retry_at.is_some()
     }
 
     /// Whether the status calls it ready.
-    pub fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         match &self.state {
             State::Running { .. } => {
                 self.started && self.probes[2].as_ref().is_none_or(|probe| probe.passed == Some(true))
@@ -215,7 +215,7 @@ impl Slot {
     }
 
     /// The specification of a probe.
-    pub fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
+    pub(crate) fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
         match kind {
             ProbeKind::Startup => self.spec.startup_probe.as_ref(),
             ProbeKind::Liveness => self.spec.liveness_probe.as_ref(),
@@ -224,7 +224,7 @@ impl Slot {
     }
 
     /// Notes that the current run is over; returns the wait before the next where there is one to speak of.
-    pub fn end(&mut self, end: End) -> Option<Duration> {
+    pub(crate) fn end(&mut self, end: End) -> Option<Duration> {
         let ran = end.finished_at.duration_since(end.started_at);
         let well = Duration::try_from(ran).is_ok_and(|ran| ran >= WELL) && end.reason != "StartError";
         let again = self.policy.wants(end.code);
@@ -251,7 +251,7 @@ impl Slot {
     }
 
     /// Begins the next run; returns its number.
-    pub fn begin(&mut self) -> u32 {
+    pub(crate) fn begin(&mut self) -> u32 {
         let attempt = match (&self.state, self.attempt) {
             (State::Ended(end), Some(attempt)) => {
                 self.last = Some(end.clone());

@@ -17,7 +17,7 @@ use crate::qos;
 
 impl Machine {
     /// The status to publish; `None` while containers of an earlier process are still being looked for.
-    pub fn status(&self) -> Option<PodStatus> {
+    pub(crate) fn status(&self) -> Option<PodStatus> {
         if !self.bound || self.slots.iter().any(|slot| slot.state == State::Adopting) {
             return None;
         }
@@ -52,7 +52,7 @@ impl Machine {
     }
 
     /// The phase that the status shows.
-    pub fn phase(&self) -> &'static str {
+    pub(crate) fn phase(&self) -> &'static str {
         match self.settled {
             Some(Settled::Succeeded) => return "Succeeded",
             Some(Settled::Failed) => return "Failed",
@@ -125,6 +125,22 @@ impl Machine {
             state: Some(state),
             last_state: Some(last_state),
             ..ContainerStatus::default()
+        }
+    }
+
+    /// Why a container waits, in the status's word.
+    pub(crate) fn waiting_reason(&self, slot: &Slot) -> Option<&'static str> {
+        let has_init = self.slots.iter().any(|slot| slot.kind != Kind::Main);
+        match &slot.state {
+            State::Waiting { why: Some((reason, _)) } | State::Starting { why: Some((reason, _)) } => Some(reason),
+            State::Starting { why: None } if slot.last.is_some() => None,
+            State::Waiting { why: None } | State::Starting { why: None } => {
+                Some(if has_init { "PodInitializing" } else { "ContainerCreating" })
+            }
+            State::Ended(_) if slot.in_back_off() && self.settled.is_none() && self.ending.is_none() => {
+                Some("CrashLoopBackOff")
+            }
+            _ => None,
         }
     }
 

@@ -44,12 +44,11 @@ impl Machine {
                 slot.stopping = Some(Stopping { deadline, hooking: false, killed: false });
                 out.push(Command::CancelStart { slot: index, attempt });
             }
+            (State::Running { .. }, Some(stop)) if (stop.killed || stop.hooking) && deadline >= stop.deadline => {}
             (State::Running { .. }, Some(stop)) if stop.killed || stop.hooking => {
-                if deadline < stop.deadline {
-                    stop.deadline = deadline;
-                    if stop.killed {
-                        out.push(Command::Kill { slot: index, attempt, grace });
-                    }
+                stop.deadline = deadline;
+                if stop.killed {
+                    out.push(Command::Kill { slot: index, attempt, grace });
                 }
             }
             (State::Running { .. }, _) => {

@@ -1,0 +1,195 @@
+//! Containers that were started: waiting for their end, ending them, finding them again.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubetask_engine::spec::Exit;
+use kubetask_engine::{ContainerEngine, EngineError};
+
+use super::Driver;
+use super::launch::{Launch, uid};
+use crate::logs;
+use crate::machine::{End, Event, NotStarted};
+use crate::names;
+
+/// Longest termination message.
+const LONGEST_MESSAGE: u64 = 4096;
+/// Waits between attempts to ask an engine that does not answer.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+impl Driver {
+    /// Looks for a container that may have been started before this process began.
+    pub(super) fn adopt(&mut self, slot: usize, attempt: u32, ran: bool) {
+        let launch = match self.launch(slot, attempt) {
+            Ok(launch) => launch,
+            Err(error) => {
+                tracing::warn!(error, "a pod's engine is gone; its containers cannot be found");
+                let end = lost(Timestamp::now());
+                let _ = self.events.send(Event::Ended { slot, attempt, end });
+                return;
+            }
+        };
+        let stop = self.shared.stop.clone();
+        self.shared.tasks.spawn(async move { stop.run_until_cancelled(launch.adopt(ran)).await });
+    }
+
+    pub(super) fn kill(&mut self, slot: usize, attempt: u32, grace: Duration) {
+        let Ok(launch) = self.launch(slot, attempt) else { return };
+        let stop = self.shared.stop.clone();
+        self.shared.tasks.spawn(async move { stop.run_until_cancelled(launch.kill(grace)).await });
+    }
+}
+
+impl Launch {
+    async fn adopt(&self, ran: bool) {
+        let id = names::container_id(uid(&self.pod), &self.container.name, self.attempt);
+        let (slot, attempt) = (self.slot, self.attempt);
+        let mut wait = RETRY.0;
+        let state = loop {
+            match self.engine.inspect(&id).await {
+                Ok(state) => break state,
+                Err(EngineError::NotFound(_)) if ran => {
+                    return self.tell(Event::Ended { slot, attempt, end: lost(Timestamp::now()) });
+                }
+                Err(EngineError::NotFound(_)) => {
+                    return self.tell(Event::NotStarted { slot, attempt, why: NotStarted::Never });
+                }
+                Err(error) => tracing::warn!(%error, "cannot ask for a container; trying again"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY.1);
+        };
+        let started_at = time(state.started_at_nanos);
+        match state.exit {
+            Some(exit) => {
+                let end = self.end(exit, started_at).await;
+                self.tell(Event::Ended { slot, attempt, end });
+            }
+            None => {
+                self.tell(Event::Started { slot, attempt, at: started_at, adopted: true });
+                self.wait(started_at).await;
+            }
+        }
+    }
+
+    /// Ends the container; that it ended is heard from whoever waits for it.
+    async fn kill(&self, grace: Duration) {
+        let id = names::container_id(uid(&self.pod), &self.container.name, self.attempt);
+        let mut wait = RETRY.0;
+        loop {
+            match self.engine.stop(&id, grace).await {
+                Ok(_) | Err(EngineError::NotFound(_)) => return,
+                Err(error) => tracing::warn!(%error, "cannot stop a container; trying again"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY.1);
+        }
+    }
+
+    async fn end(&self, exit: Exit, started_at: Timestamp) -> End {
+        let message = match &exit.error {
+            Some(error) => Some(error.clone()),
+            None => self.last_words(exit.code).await,
+        };
+        let reason = match (&exit.error, exit.oom_killed, exit.code) {
+            (Some(_), _, _) => "StartError",
+            (None, true, _) => "OOMKilled",
+            (None, false, 0) => "Completed",
+            (None, false, _) => "Error",
+        };
+        End {
+            code: exit.code,
+            signal: exit.signal,
+            reason: reason.to_owned(),
+            message,
+            started_at,
+            finished_at: time(exit.finished_at_nanos),
+        }
+    }
+
+    /// What the container left in its termination message file, or the end of its log where it asks for that.
+    async fn last_words(&self, code: i32) -> Option<String> {
+        let meta = &self.pod.metadata;
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let layout = &self.shared.layout;
+        let path = layout.termination(uid(&self.pod), &self.container.name, self.attempt);
+        let log = layout.log(namespace, name, uid(&self.pod), &self.container.name, self.attempt);
+        let policy = self.container.termination_message_policy.as_deref();
+        let from_log = code != 0 && policy == Some("FallbackToLogsOnError");
+        let read = move || {
+            let words = read_words(&path).filter(|words| !words.is_empty());
+            words.or_else(|| if from_log { logs::tail(&log).filter(|text| !text.is_empty()) } else { None })
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    }
+}
+
+/// The program may have put anything at that path: no link is followed, nothing blocks, and little is read.
+fn read_words(path: &Path) -> Option<String> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).ok()?;
+    let file: File = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST_MESSAGE).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Waits until the container of `launch` ended.
+pub(super) async fn wait(launch: &Launch, started_at: Timestamp) -> End {
+    let id = names::container_id(uid(&launch.pod), &launch.container.name, launch.attempt);
+    let mut wait = RETRY.0;
+    loop {
+        match launch.engine.wait(&id).await {
+            Ok(exit) => return launch.end(exit, started_at).await,
+            Err(EngineError::NotFound(_)) => return End { started_at, ..lost(Timestamp::now()) },
+            Err(error) => tracing::warn!(%error, "cannot wait for a container; trying again"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+    }
+}
+
+/// The end of a container that nobody knows any more.
+fn lost(now: Timestamp) -> End {
+    End {
+        code: 137,
+        signal: None,
+        reason: "ContainerStatusUnknown".to_owned(),
+        message: Some("The container could not be located when the pod was terminated".to_owned()),
+        started_at: Timestamp::UNIX_EPOCH,
+        finished_at: now,
+    }
+}
+
+/// Lets the engine forget an ended container.
+pub(crate) async fn remove(engine: &dyn ContainerEngine, uid: &str, container: &str, attempt: u32) {
+    let id = names::container_id(uid, container, attempt);
+    if let Err(error) = engine.remove(&id).await {
+        tracing::warn!(id = id.0, %error, "container not removed");
+    }
+}
+
+/// A time as engines tell it.
+pub(super) fn time(nanos: i128) -> Timestamp {
+    Timestamp::from_nanosecond(nanos).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Ends and removes a container that belongs to no pod.
+pub(crate) async fn remove_orphan(engine: Arc<dyn ContainerEngine>, id: kubetask_engine::spec::ContainerId) {
+    match engine.stop(&id, Duration::from_secs(2)).await {
+        Ok(_) | Err(EngineError::NotFound(_)) => {}
+        Err(error) => tracing::warn!(id = id.0, %error, "orphan not stopped"),
+    }
+    if let Err(error) = engine.remove(&id).await {
+        tracing::warn!(id = id.0, %error, "orphan not removed");
+    }
+}

@@ -1,0 +1,401 @@
+//! Starts a container: environment, image, mounts, record, engine; in this order, and only then is it running.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kubetask_engine::spec::{ContainerSpec, ContainerState, LogSpec, Mount, Network, PullPolicy, Resources, Security};
+use kubetask_engine::{ContainerEngine, EngineError};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{Driver, container};
+use crate::config::{
+    ATTEMPT_LABEL, CONTAINER_LABEL, NETWORK_ANNOTATION, NODE_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL,
+};
+use crate::env::{self, Resolved};
+use crate::events::From;
+use crate::image;
+use crate::machine::{Event, NotStarted};
+use crate::names;
+use crate::objects::{Fetched, Refs};
+use crate::quantity;
+use crate::record::Record;
+use crate::shared::Shared;
+use crate::volumes::{self, Places};
+
+/// An image check that takes longer than this was a download.
+const PULL: Duration = Duration::from_millis(300);
+
+/// Everything a task for one run of a container needs.
+pub(super) struct Launch {
+    pub(super) shared: Arc<Shared>,
+    pub(super) engine: Arc<dyn ContainerEngine>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) container: Container,
+    pub(super) field: Option<String>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) slot: usize,
+    pub(super) attempt: u32,
+}
+
+/// Writes a pod's record, in order, and not twice.
+pub(super) struct RecordWriter(Mutex<Option<Record>>);
+
+impl RecordWriter {
+    pub(super) fn new(written: Option<Record>) -> Self {
+        Self(Mutex::new(written))
+    }
+
+    /// Returns once `record`, or a later one, is on disk.
+    pub(super) async fn ensure(&self, path: PathBuf, record: Record) -> io::Result<()> {
+        let mut written = self.0.lock().await;
+        if written.as_ref().is_some_and(|written| covers(written, &record)) {
+            return Ok(());
+        }
+        let record = tokio::task::spawn_blocking(move || {
+            if let Some(directory) = path.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            }
+            record.write(&path).map(|()| record)
+        });
+        *written = Some(record.await.map_err(io::Error::other)??);
+        Ok(())
+    }
+}
+
+/// Whether everything that `wanted` says was started is in `written`.
+fn covers(written: &Record, wanted: &Record) -> bool {
+    wanted.slots.iter().all(|slot| {
+        let same = written.slots.iter().find(|known| known.name == slot.name);
+        same.is_some_and(|known| known.attempt >= slot.attempt)
+    })
+}
+
+impl Driver {
+    pub(super) fn start(&mut self, slot: usize, attempt: u32) {
+        let launch = match self.launch(slot, attempt) {
+            Ok(launch) => launch,
+            Err(error) => {
+                let why = NotStarted::Config(error);
+                // Never sent while the machine is stepping: it hears of it as of any other outcome.
+                let _ = self.events.send(Event::NotStarted { slot, attempt, why });
+                return;
+            }
+        };
+        let cancel = CancellationToken::new();
+        self.cancels.insert(slot, cancel.clone());
+        let (records, record) = (Arc::clone(&self.records), self.machine.record());
+        let (places, fetched) = (Arc::clone(&self.places), self.fetched.clone());
+        let refs = self.refs.clone();
+        let stop = self.shared.stop.clone();
+        self.shared.tasks.spawn(async move {
+            let persist = records.ensure(launch.shared.layout.record(uid(&launch.pod)), record);
+            let work = launch.start(persist, places, fetched, refs, cancel);
+            match stop.run_until_cancelled(work).await {
+                None => {}
+                Some(Err(why)) => launch.tell(Event::NotStarted { slot, attempt, why }),
+                Some(Ok(state)) => {
+                    let at = container::time(state.started_at_nanos);
+                    launch.tell(Event::Started { slot, attempt, at, adopted: false });
+                    if let Some(before) = attempt.checked_sub(1) {
+                        launch.forget(before).await;
+                    }
+                    let _ = stop.run_until_cancelled(launch.wait(at)).await;
+                }
+            }
+        });
+    }
+
+    /// Writes down, before it is certain that the pod is this node's, what will be started first: by the time that the
+    /// volumes are ready the record is on disk.
+    pub(super) fn record_ahead(&self) {
+        let (records, record) = (Arc::clone(&self.records), self.machine.first_record());
+        let path = self.shared.layout.record(&self.uid);
+        self.shared.tasks.spawn(async move {
+            if let Err(error) = records.ensure(path, record).await {
+                tracing::debug!(%error, "record not written ahead");
+            }
+        });
+    }
+}
+
+impl Launch {
+    pub(super) fn tell(&self, event: Event) {
+        // Nobody listens once the pod is gone.
+        let _ = self.events.send(event);
+    }
+
+    fn emit(&self, warning: bool, reason: &'static str, message: &str) {
+        self.shared.recorder.emit(From::Kubelet, &self.pod, self.field.clone(), warning, reason, message);
+    }
+
+    async fn start(
+        &self,
+        persist: impl Future<Output = io::Result<()>>,
+        places: Arc<Places>,
+        fetched: Option<Arc<Fetched>>,
+        refs: Refs,
+        cancel: CancellationToken,
+    ) -> Result<ContainerState, NotStarted> {
+        let (persisted, prepared) = tokio::join!(persist, async {
+            let image = self.ensure_image(&cancel).await?;
+            let fetched = self.fetch(fetched, &refs).await?;
+            self.spec(image, places, &fetched).await
+        });
+        let spec = prepared?;
+        persisted.map_err(|error| NotStarted::Create(format!("cannot write the pod's record: {error}")))?;
+        if cancel.is_cancelled() {
+            return Err(NotStarted::Never);
+        }
+        let state = self.engine.start(&spec).await.map_err(|error| match error {
+            EngineError::Start(message) | EngineError::Invalid(message) => NotStarted::Start(message),
+            other => NotStarted::Create(chain(&other)),
+        })?;
+        match state.exit.as_ref().and_then(|exit| exit.error.clone()) {
+            Some(error) => Err(NotStarted::Start(error)),
+            None => Ok(state),
+        }
+    }
+
+    /// Checks the image; returns its full reference.
+    async fn ensure_image(&self, cancel: &CancellationToken) -> Result<String, NotStarted> {
+        let image = self.container.image.clone().unwrap_or_default();
+        let full = image::normalise(&image).map_err(NotStarted::InvalidImage)?;
+        let policy = match self.container.image_pull_policy.as_deref() {
+            Some("Never") => PullPolicy::Never,
+            Some("Always") => PullPolicy::Always,
+            None if full.ends_with(":latest") => PullPolicy::Always,
+            _ => PullPolicy::IfNotPresent,
+        };
+        let began = Instant::now();
+        let ensured = cancel.run_until_cancelled(self.engine.ensure_image(&full, policy)).await;
+        let took = began.elapsed();
+        match ensured {
+            None => Err(NotStarted::Never),
+            Some(Ok(())) if took > PULL => {
+                let took = format!("{:.3}s", took.as_secs_f64());
+                let message = format!("Successfully pulled image \"{image}\" in {took} ({took} including waiting).");
+                self.emit(false, "Pulled", &message);
+                Ok(full)
+            }
+            Some(Ok(())) => {
+                self.emit(
+                    false,
+                    "Pulled",
+                    &format!("Container image \"{image}\" already present on machine and can be accessed by the pod"),
+                );
+                Ok(full)
+            }
+            Some(Err(EngineError::Image { .. })) if policy == PullPolicy::Never => Err(NotStarted::NeverPull(format!(
+                "Container image \"{image}\" is not present with pull policy of Never"
+            ))),
+            Some(Err(EngineError::Image { reason, .. })) => Err(NotStarted::Pull(reason)),
+            Some(Err(error)) => Err(NotStarted::Create(chain(&error))),
+        }
+    }
+
+    async fn fetch(&self, known: Option<Arc<Fetched>>, refs: &Refs) -> Result<Arc<Fetched>, NotStarted> {
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        if refs.is_empty() {
+            return Ok(Arc::default());
+        }
+        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let fetched = self.shared.objects.fetch(namespace, refs).await;
+        fetched
+            .map(Arc::new)
+            .map_err(|error| NotStarted::Config(format!("failed to fetch what the pod refers to: {error}")))
+    }
+
+    async fn spec(&self, image: String, places: Arc<Places>, fetched: &Fetched) -> Result<ContainerSpec, NotStarted> {
+        let (pod, container) = (&self.pod, &self.container);
+        non_root(pod, container).map_err(NotStarted::Config)?;
+        let mut resolved = env::resolve(pod, container, fetched, &self.shared.facts).map_err(NotStarted::Config)?;
+        self.add_api_server(&mut resolved);
+        let (uid, attempt) = (uid(pod), self.attempt);
+        let meta = &pod.metadata;
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let layout = &self.shared.layout;
+        let log = layout.log(namespace, name, uid, &container.name, attempt);
+        let last_words = layout.termination(uid, &container.name, attempt);
+        let words_at = container
+            .termination_message_path
+            .as_deref()
+            .filter(|path| !path.is_empty())
+            .unwrap_or("/dev/termination-log");
+        let words = Mount { source: last_words.clone(), target: PathBuf::from(words_at), read_only: false };
+        let (owned, env, directory) = (container.clone(), resolved.env.clone(), log.parent().map(Path::to_path_buf));
+        let mounts = tokio::task::spawn_blocking(move || {
+            let failed = |error: io::Error| format!("cannot create the container's files: {error}");
+            make_file(&last_words).map_err(failed)?;
+            if let Some(directory) = directory {
+                DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+            }
+            volumes::mounts(&owned, &places, &env)
+        });
+        let mut mounts = match mounts.await {
+            Ok(mounts) => mounts.map_err(NotStarted::Config)?,
+            Err(error) => return Err(NotStarted::Create(format!("preparing mounts was interrupted: {error}"))),
+        };
+        mounts.push(words);
+        let labels = [
+            (NODE_LABEL, self.shared.config.name.clone()),
+            (POD_UID_LABEL, uid.to_owned()),
+            (POD_NAME_LABEL, name.to_owned()),
+            (POD_NAMESPACE_LABEL, namespace.to_owned()),
+            (CONTAINER_LABEL, container.name.clone()),
+            (ATTEMPT_LABEL, attempt.to_string()),
+        ];
+        let cut_off =
+            meta.annotations.as_ref().and_then(|all| all.get(NETWORK_ANNOTATION)).is_some_and(|value| value == "none");
+        let hostname = pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
+        let hostname = hostname
+            .or_else(|| Some(name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()));
+        Ok(ContainerSpec {
+            id: names::container_id(uid, &container.name, attempt),
+            labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            image,
+            command: resolved.command,
+            args: resolved.args,
+            env: resolved.env,
+            working_dir: container.working_dir.clone().filter(|path| !path.is_empty()).map(PathBuf::from),
+            hostname,
+            mounts,
+            resources: resources(container),
+            network: if cut_off { Network::None } else { Network::Host },
+            security: security(pod, container),
+            tty: container.tty == Some(true),
+            stdin: container.stdin == Some(true),
+            log: LogSpec {
+                path: log,
+                max_bytes: self.shared.config.log_max_bytes,
+                max_files: self.shared.config.log_max_files,
+            },
+        })
+    }
+
+    /// Pods that mount a token are told where the API server is.
+    fn add_api_server(&self, resolved: &mut Resolved) {
+        let Some((host, port)) = &self.shared.config.api_server else { return };
+        let mounted = self.container.volume_mounts.iter().flatten();
+        let mut mounted = mounted.filter(|mount| mount.mount_path == "/var/run/secrets/kubernetes.io/serviceaccount");
+        if mounted.next().is_none() {
+            return;
+        }
+        for (name, value) in [("KUBERNETES_SERVICE_HOST", host.clone()), ("KUBERNETES_SERVICE_PORT", port.to_string())]
+        {
+            if resolved.env.iter().all(|(known, _)| known != name) {
+                resolved.env.push((name.to_owned(), value));
+            }
+        }
+    }
+
+    /// The run before this one is over and written down: its engine state and the log before it can go.
+    async fn forget(&self, attempt: u32) {
+        let uid = uid(&self.pod);
+        container::remove(self.engine.as_ref(), uid, &self.container.name, attempt).await;
+        let Some(oldest) = attempt.checked_sub(1) else { return };
+        let meta = &self.pod.metadata;
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let log = self.shared.layout.log(namespace, name, uid, &self.container.name, oldest);
+        for index in 0..=self.shared.config.log_max_files {
+            let mut path = log.clone().into_os_string();
+            if index > 0 {
+                path.push(format!(".{index}"));
+            }
+            let _ = tokio::fs::remove_file(path).await;
+        }
+        let _ = tokio::fs::remove_file(self.shared.layout.termination(uid, &self.container.name, attempt)).await;
+    }
+
+    /// Waits for the end of a running container, and tells of it.
+    pub(super) async fn wait(&self, started_at: Timestamp) {
+        let end = container::wait(self, started_at).await;
+        self.tell(Event::Ended { slot: self.slot, attempt: self.attempt, end });
+    }
+}
+
+/// The pod's uid.
+pub(super) fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// An error with everything that caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The file for a container's last words, which any user may write.
+fn make_file(path: &Path) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o666))
+}
+
+fn non_root(pod: &Pod, container: &Container) -> Result<(), String> {
+    let pod_context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let own = container.security_context.as_ref();
+    let required = own.and_then(|own| own.run_as_non_root).or(pod_context.and_then(|context| context.run_as_non_root));
+    let user = own.and_then(|own| own.run_as_user).or(pod_context.and_then(|context| context.run_as_user));
+    if required == Some(true) && user == Some(0) {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let meta = &pod.metadata;
+        return Err(format!(
+            "container's runAsUser breaks non-root policy (pod: \"{}_{}({})\", container: {})",
+            text(&meta.name),
+            text(&meta.namespace),
+            text(&meta.uid),
+            container.name
+        ));
+    }
+    Ok(())
+}
+
+fn resources(container: &Container) -> Resources {
+    let limit = |name: &str| container.resources.as_ref()?.limits.as_ref()?.get(name);
+    Resources {
+        cpu_millis: limit("cpu").and_then(quantity::milli).and_then(|value| u64::try_from(value).ok()),
+        memory_bytes: limit("memory").and_then(quantity::units).and_then(|value| u64::try_from(value).ok()),
+        pids: None,
+    }
+}
+
+fn security(pod: &Pod, container: &Container) -> Security {
+    let pod_context = pod.spec.as_ref().and_then(|spec| spec.security_context.clone()).unwrap_or_default();
+    let own = container.security_context.clone().unwrap_or_default();
+    let id = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
+    let groups = pod_context.supplemental_groups.into_iter().flatten().chain(pod_context.fs_group);
+    let capabilities = own.capabilities.unwrap_or_default();
+    let privileged = own.privileged == Some(true);
+    let mut add = capabilities.add.unwrap_or_default();
+    if privileged {
+        add = vec!["ALL".to_owned()];
+    }
+    Security {
+        run_as_user: id(own.run_as_user.or(pod_context.run_as_user)),
+        run_as_group: id(own.run_as_group.or(pod_context.run_as_group)),
+        supplemental_groups: groups.filter_map(|group| id(Some(group))).collect(),
+        read_only_root: own.read_only_root_filesystem == Some(true),
+        add_capabilities: add,
+        drop_capabilities: capabilities.drop.unwrap_or_default(),
+        allow_privilege_escalation: privileged || own.allow_privilege_escalation != Some(false),
+    }
+}

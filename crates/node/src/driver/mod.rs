@@ -1,0 +1,318 @@
+//! Runs one pod: feeds its [`Machine`] with what happens, does what the machine asks for, publishes its status.
+//!
+//! One task a pod, which is the only one to touch the machine. Work that takes time is done in tasks of its own that
+//! answer with an [`Event`]. Between events the driver sleeps.
+
+pub(crate) mod container;
+mod hook;
+mod launch;
+pub(crate) mod prepare;
+mod publish;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kubetask_engine::ContainerEngine;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ENGINE_ANNOTATION;
+use crate::events::From;
+use crate::machine::{Command, Event, Host, Kind, Machine};
+use crate::objects::{Fetched, Refs};
+use crate::record::Record;
+use crate::shared::{PodHandle, Shared};
+use crate::sources::Interest;
+use crate::view::PodView;
+use crate::volumes::Places;
+pub(crate) use container::remove_orphan;
+use launch::{Launch, RecordWriter};
+pub(crate) use prepare::remove_files;
+use publish::Publisher;
+
+/// How a pod comes to its driver.
+pub(crate) enum Origin {
+    /// It was just given to this node, or is about to be.
+    Fresh {
+        /// Whether it is this node's for certain.
+        bound: bool,
+    },
+    /// It may have run here before this process began.
+    Found {
+        /// What is on disk of it.
+        record: Option<Record>,
+    },
+}
+
+/// The driver of one pod.
+struct Driver {
+    shared: Arc<Shared>,
+    machine: Machine,
+    uid: String,
+    namespace: String,
+    refs: Refs,
+    engine: Result<Arc<dyn ContainerEngine>, String>,
+    events: mpsc::UnboundedSender<Event>,
+    view: watch::Sender<PodView>,
+    poke: Arc<Notify>,
+    records: Arc<RecordWriter>,
+    publisher: Publisher,
+    places: Arc<Places>,
+    fetched: Option<Arc<Fetched>>,
+    prepared: mpsc::UnboundedSender<Prepared>,
+    cancels: HashMap<usize, CancellationToken>,
+    refresh_at: Option<tokio::time::Instant>,
+    refreshing: bool,
+    finalizing: bool,
+}
+
+/// What preparing the volumes brought.
+struct Prepared {
+    result: Result<Places, Vec<String>>,
+    fetched: Option<Arc<Fetched>>,
+    refresh_in: Option<Duration>,
+    again: bool,
+}
+
+/// Starts the driver of `pod`.
+pub(crate) fn spawn(shared: &Arc<Shared>, pod: Arc<Pod>, origin: Origin) -> PodHandle {
+    let (events, receiver) = mpsc::unbounded_channel();
+    let (prepared, prepared_receiver) = mpsc::unbounded_channel();
+    let route = match &origin {
+        // Once started somewhere, always there.
+        Origin::Found { record: Some(record) } => Some(record.engine.clone()),
+        _ => route(&pod),
+    };
+    let engine = shared.config.engines.engine(route.as_deref()).map_err(|error| error.to_string());
+    let name = engine.as_ref().map_or_else(|_| route.unwrap_or_default(), |engine| engine.name().to_owned());
+    let host = Host { address: shared.facts.address.clone(), engine: name.clone() };
+    let now = Timestamp::now();
+    let fresh = matches!(origin, Origin::Fresh { .. });
+    let (machine, commands, records) = match origin {
+        Origin::Fresh { bound } => {
+            let mut machine = Machine::new(Arc::clone(&pod), host, now);
+            let commands = if bound { machine.handle(now, Event::Bound) } else { Vec::new() };
+            (machine, commands, RecordWriter::new(None))
+        }
+        Origin::Found { record } => {
+            let (machine, commands) = Machine::restore(Arc::clone(&pod), host, record.clone(), now);
+            (machine, commands, RecordWriter::new(record))
+        }
+    };
+    let (view, view_receiver) = watch::channel(PodView::of(&machine, &name));
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let refs = Refs::of_pod(&pod);
+    let poke = Arc::new(Notify::new());
+    let claims = prepare::claims(&pod);
+    if !refs.is_empty() || !claims.is_empty() {
+        let claims = claims.into_iter().map(|(_, claim)| claim).collect();
+        let interest = Interest { namespace: namespace.clone(), refs: refs.clone(), claims, notify: Arc::clone(&poke) };
+        shared.sources.subscribe(&shared.config.client, &shared.stop, &uid, interest);
+    }
+    let handle = PodHandle { events: events.clone(), view: view_receiver };
+    shared.set(&uid, Some(handle.clone()));
+    let driver = Driver {
+        publisher: Publisher::new(&pod),
+        shared: Arc::clone(shared),
+        machine,
+        uid,
+        namespace,
+        refs,
+        engine,
+        events,
+        view,
+        poke,
+        records: Arc::new(records),
+        places: Arc::default(),
+        fetched: None,
+        prepared,
+        cancels: HashMap::new(),
+        refresh_at: None,
+        refreshing: false,
+        finalizing: false,
+    };
+    if fresh {
+        driver.record_ahead();
+    }
+    shared.tasks.spawn(driver.run(receiver, prepared_receiver, commands));
+    handle
+}
+
+/// The engine that a pod asks for.
+fn route(pod: &Pod) -> Option<String> {
+    let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(ENGINE_ANNOTATION));
+    let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_ref());
+    annotation.or(class).filter(|name| !name.is_empty()).cloned()
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<Event>,
+        mut prepared: mpsc::UnboundedReceiver<Prepared>,
+        first: Vec<Command>,
+    ) {
+        self.execute(first);
+        self.handle(Event::Tick);
+        let stop = self.shared.stop.clone();
+        loop {
+            self.publish_view();
+            if self.machine.cleaned() {
+                break;
+            }
+            self.publisher.step(&self.shared, &self.machine);
+            if self.finalizing && self.publisher.idle() {
+                self.finalizing = false;
+                self.delete_object();
+            }
+            let wake = self.sleep_until();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.publisher.finish().await,
+                Some(event) = events.recv() => {
+                    self.hear(event);
+                    // What is already there is dealt with before anything is published.
+                    while let Ok(event) = events.try_recv() {
+                        self.hear(event);
+                    }
+                }
+                Some(done) = prepared.recv() => self.set_prepared(done),
+                () = self.publisher.done() => {}
+                () = self.poke.notified() => {
+                    self.fetched = None;
+                    self.handle(Event::Poke);
+                    self.refresh();
+                }
+                () = sleep(wake) => {
+                    self.publisher.wake();
+                    if self.refresh_at.is_some_and(|at| at <= tokio::time::Instant::now()) {
+                        self.refresh_at = None;
+                        self.refresh();
+                    }
+                    self.handle(Event::Tick);
+                }
+            }
+        }
+        self.clean_up().await;
+    }
+
+    /// An event from outside.
+    fn hear(&mut self, event: Event) {
+        if let Event::Pod(pod) = &event {
+            let old = &self.machine.pod().metadata;
+            let new = &pod.metadata;
+            if old.labels != new.labels || old.annotations != new.annotations {
+                self.handle(event);
+                return self.refresh();
+            }
+        }
+        self.handle(event);
+    }
+
+    fn handle(&mut self, event: Event) {
+        let commands = self.machine.handle(Timestamp::now(), event);
+        self.execute(commands);
+    }
+
+    fn execute(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Prepare => self.prepare(false),
+                Command::Start { slot, attempt } => self.start(slot, attempt),
+                Command::Adopt { slot, attempt, ran } => self.adopt(slot, attempt, ran),
+                Command::CancelStart { slot, .. } => {
+                    if let Some(cancel) = self.cancels.get(&slot) {
+                        cancel.cancel();
+                    }
+                }
+                Command::Hook { slot, attempt, hook, timeout } => self.hook(slot, attempt, hook, timeout),
+                Command::Kill { slot, attempt, grace } => self.kill(slot, attempt, grace),
+                Command::Probe { slot, attempt, kind } => self.probe(slot, attempt, kind),
+                Command::Emit { warning, reason, message, slot } => self.emit(slot, warning, reason, &message),
+                Command::Finalize => self.finalizing = true,
+                // Done once the loop ends.
+                Command::CleanUp => {}
+            }
+        }
+    }
+
+    fn emit(&self, slot: Option<usize>, warning: bool, reason: &'static str, message: &str) {
+        let field = slot.and_then(|slot| field(&self.machine, slot));
+        self.shared.recorder.emit(From::Kubelet, self.machine.pod(), field, warning, reason, message);
+    }
+
+    fn publish_view(&self) {
+        let fresh = PodView::of(&self.machine, self.engine.as_ref().map_or("", |engine| engine.name()));
+        self.view.send_if_modified(|view| {
+            let changed = *view != fresh;
+            if changed {
+                *view = fresh;
+            }
+            changed
+        });
+    }
+
+    fn sleep_until(&self) -> Option<tokio::time::Instant> {
+        let machine = self.machine.wake_at().map(|at| {
+            let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+            // A hair later, so that the clock that the machine is shown has passed the mark.
+            tokio::time::Instant::now() + wait + Duration::from_micros(500)
+        });
+        [machine, self.refresh_at, self.publisher.wake_at()].into_iter().flatten().min()
+    }
+
+    /// What a task for one container needs.
+    fn launch(&self, slot: usize, attempt: u32) -> Result<Launch, String> {
+        let container = &self.machine.slots()[slot];
+        Ok(Launch {
+            shared: Arc::clone(&self.shared),
+            engine: self.engine.clone()?,
+            pod: Arc::clone(self.machine.pod()),
+            container: container.spec.clone(),
+            field: field(&self.machine, slot),
+            events: self.events.clone(),
+            slot,
+            attempt,
+        })
+    }
+
+    /// The object goes away once nothing of the pod runs.
+    fn delete_object(&self) {
+        let (shared, pod, stop) = (Arc::clone(&self.shared), Arc::clone(self.machine.pod()), self.shared.stop.clone());
+        let delete = async move { publish::delete(&shared, &pod).await };
+        self.shared.tasks.spawn(async move { stop.run_until_cancelled(delete).await });
+    }
+
+    /// Removes everything that was kept for the pod.
+    async fn clean_up(self) {
+        self.shared.sources.forget(&self.uid);
+        if let Ok(engine) = &self.engine {
+            for slot in self.machine.slots() {
+                for attempt in slot.attempt.into_iter().flat_map(|last| last.saturating_sub(1)..=last) {
+                    container::remove(engine.as_ref(), &self.uid, &slot.spec.name, attempt).await;
+                }
+            }
+        }
+        let pod = self.machine.pod().metadata.name.clone().unwrap_or_default();
+        prepare::remove_files(&self.shared, self.namespace.clone(), pod, self.uid.clone()).await;
+        self.shared.set(&self.uid, None);
+    }
+}
+
+/// The part of the pod that an event of a container is about.
+fn field(machine: &Machine, slot: usize) -> Option<String> {
+    let slot = machine.slots().get(slot)?;
+    let list = if slot.kind == Kind::Main { "containers" } else { "initContainers" };
+    Some(format!("spec.{list}{{{}}}", slot.spec.name))
+}
+
+async fn sleep(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,118 @@
+//! `/portForward`: TCP connections over the channels of a WebSocket, two for each port: data, and an error text.
+
+use std::sync::Arc;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::channels::{Channels, Incoming, LONGEST_MESSAGE, Sender};
+use super::{Query, error};
+use crate::shared::Shared;
+
+/// Each port takes two of the channels that a byte can number.
+const MOST_PORTS: usize = 100;
+const PROTOCOLS: [&str; 2] = ["v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
+
+pub(super) async fn forward(
+    State(shared): State<Arc<Shared>>,
+    Path((namespace, pod)): Path<(String, String)>,
+    query: Query,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Response {
+    let values =
+        query.iter().filter(|(name, _)| name == "port" || name == "ports").flat_map(|(_, value)| value.split(','));
+    let ports: Result<Vec<u16>, _> = values.map(str::parse).collect();
+    let ports = match ports {
+        Ok(ports) if !ports.is_empty() && ports.len() <= MOST_PORTS && !ports.contains(&0) => ports,
+        _ => return error(StatusCode::BAD_REQUEST, "query parameter \"port\" must name ports between 1 and 65535"),
+    };
+    let over = shared.find(&namespace, &pod).is_none_or(|handle| handle.view.borrow().over);
+    if over {
+        return error(StatusCode::NOT_FOUND, format!("pod {pod:?} is not running"));
+    }
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade.protocols(PROTOCOLS).max_message_size(LONGEST_MESSAGE),
+        Err(_) => return error(StatusCode::BAD_REQUEST, "this needs a WebSocket"),
+    };
+    if upgrade.selected_protocol().is_none() {
+        let text =
+            format!("unable to upgrade: none of the protocols is supported; use one of {}", PROTOCOLS.join(", "));
+        return error(StatusCode::FORBIDDEN, text);
+    }
+    let (stop, address) = (shared.stop.clone(), shared.facts.address.clone());
+    upgrade.on_upgrade(move |socket| async move {
+        let Some(channels) = Channels::new(socket) else { return };
+        stop.run_until_cancelled(serve(channels, address, ports)).await;
+    })
+}
+
+async fn serve(mut channels: Channels, address: String, ports: Vec<u16>) {
+    let mut connections = JoinSet::new();
+    let mut inputs = Vec::new();
+    for (index, port) in ports.into_iter().enumerate() {
+        let Ok(channel) = u8::try_from(index * 2) else { break };
+        let sender = channels.sender();
+        // The first message of each channel is the port it is for.
+        sender.send(channel, &port.to_le_bytes()).await;
+        sender.send(channel + 1, &port.to_le_bytes()).await;
+        let (input, queue) = mpsc::channel(16);
+        inputs.push(Some(input));
+        connections.spawn(connection(address.clone(), port, channel, sender, queue));
+    }
+    loop {
+        tokio::select! {
+            incoming = channels.next() => match incoming {
+                None => return,
+                Some(Incoming::Data(channel, data)) if channel % 2 == 0 => {
+                    let slot = inputs.get_mut(usize::from(channel / 2));
+                    if let Some(slot) = slot && let Some(input) = slot && input.send(data).await.is_err() {
+                        *slot = None;
+                    }
+                }
+                Some(_) => {}
+            },
+            done = connections.join_next() => if done.is_none() { break },
+        }
+    }
+    channels.close().await;
+}
+
+async fn connection(address: String, port: u16, channel: u8, sender: Sender, mut input: mpsc::Receiver<Bytes>) {
+    let stream = match TcpStream::connect((address.as_str(), port)).await {
+        Ok(stream) => stream,
+        Err(problem) => {
+            let text = format!("failed to connect to {address}:{port}: {problem}");
+            sender.send(channel + 1, text.as_bytes()).await;
+            return;
+        }
+    };
+    let (mut reader, mut writer) = stream.into_split();
+    let upstream = async {
+        while let Some(data) = input.recv().await {
+            if writer.write_all(&data).await.is_err() {
+                return;
+            }
+        }
+        let _ = writer.shutdown().await;
+    };
+    let downstream = async {
+        let mut buffer = vec![0; 32 * 1024];
+        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
+            if !sender.send(channel, &buffer[..length]).await {
+                return;
+            }
+        }
+    };
+    // The far end closing ends the connection; the near end closing only ends its own direction.
+    tokio::select! {
+        () = downstream => {}
+        () = async { upstream.await; std::future::pending::<()>().await } => {}
+    }
+}
