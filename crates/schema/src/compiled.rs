@@ -52,8 +52,23 @@ impl CompiledSchema {
         self.check(new, Some(old), errors)
     }
 
+    /// Everything that is wrong with a write to the status subresource, where `new` is the whole object: only its
+    /// status is held to the schema, but the rules see all of it. See [`CompiledSchema::validate_create`].
+    #[must_use]
+    pub fn validate_status_update(&self, new: &Value, old: &Value, mut errors: Vec<Error>) -> Vec<Error> {
+        if let (Some(status), Some(schema)) = (new.get("status"), self.schema.properties.get("status")) {
+            errors.extend(validate::part(status, old.get("status"), schema, &Path::new("status")));
+        }
+        validate::objects_and_lists(new, Some(old), &self.schema, &Path::root(), &mut errors);
+        self.with_rules(new, Some(old), errors)
+    }
+
     fn check(&self, new: &Value, old: Option<&Value>, mut errors: Vec<Error>) -> Vec<Error> {
         errors.extend(validate::validate(new, old, &self.schema, &Path::root()));
+        self.with_rules(new, old, errors)
+    }
+
+    fn with_rules(&self, new: &Value, old: Option<&Value>, mut errors: Vec<Error>) -> Vec<Error> {
         if self.rules.is_empty() {
             return errors;
         }

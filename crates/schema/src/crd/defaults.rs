@@ -14,17 +14,12 @@ pub(super) fn check(schema: &Schema, at: &Path, errors: &mut Vec<Error>) {
         if pruned != *default {
             errors.push(Error::invalid(&default_at, default.clone(), "must not have unknown fields"));
         }
-        let mut found = validate::keywords(default, schema, &Path::root());
+        let found = validate::part(default, None, schema, &default_at);
         if found.is_empty() {
-            found = cel::Compiled::new(schema).validate(default, Some(default));
+            let broken = cel::Compiled::new(schema).validate(default, Some(default));
+            errors.extend(broken.into_iter().map(|error| validate::below(&default_at, error)));
         }
-        errors.extend(found.into_iter().map(|error| {
-            let field = match error.field.as_str() {
-                "" => default_at.clone(),
-                inside => default_at.child(inside),
-            };
-            Error { field, ..error }
-        }));
+        errors.extend(found);
     }
     for (name, member) in &schema.properties {
         check(member, &at.child("properties").key(name), errors);

@@ -25,22 +25,50 @@ pub(crate) use value::OldItems;
 #[must_use]
 pub fn validate(new: &Value, old: Option<&Value>, schema: &Schema, path: &Path) -> Vec<Error> {
     let mut errors = value::check(new, old, schema, path);
-    embedded::check(new, schema, true, &At::Start(path.as_str()), &mut errors);
+    objects_and_lists(new, old, schema, path, &mut errors);
+    errors
+}
+
+/// The part of [`validate`] that is not about keywords: embedded objects, and twins in lists.
+pub(crate) fn objects_and_lists(
+    new: &Value,
+    old: Option<&Value>,
+    schema: &Schema,
+    path: &Path,
+    errors: &mut Vec<Error>,
+) {
+    embedded::check(new, schema, true, &At::Start(path.as_str()), errors);
     let old_has_twins = old.is_some_and(|old| {
         let mut twins = Vec::new();
         lists::check(old, schema, &At::Start(path.as_str()), &mut twins);
         !twins.is_empty()
     });
     if !old_has_twins {
-        lists::check(new, schema, &At::Start(path.as_str()), &mut errors);
+        lists::check(new, schema, &At::Start(path.as_str()), errors);
     }
-    errors
 }
 
 /// What the keywords of the schema say about `new`, and nothing else; how defaults in a schema are checked.
 #[must_use]
 pub fn keywords(new: &Value, schema: &Schema, path: &Path) -> Vec<Error> {
     value::check(new, None, schema, path)
+}
+
+/// What the keywords of the schema say about the part `new` of an object, which stands at `at`. Messages name fields as
+/// seen from the part, paths as seen from the object: so Kubernetes reports defaults, and writes to `status`.
+#[must_use]
+pub fn part(new: &Value, old: Option<&Value>, schema: &Schema, at: &Path) -> Vec<Error> {
+    let errors = value::check(new, old, schema, &Path::root());
+    errors.into_iter().map(|error| below(at, error)).collect()
+}
+
+/// The error of a part, as one of the object that holds the part at `at`.
+pub(crate) fn below(at: &Path, error: Error) -> Error {
+    let field = match error.field.as_str() {
+        "" => at.clone(),
+        inside => at.child(inside),
+    };
+    Error { field, ..error }
 }
 
 /// Items that set and map lists inside `value` hold twice.
