@@ -240,3 +240,75 @@ fn branch_complete(branch: &Schema, base: Option<&Schema>, base_at: &Path, at: &
         branch_complete(additional, own, &base_at.child(keyword), &at.child(keyword), errors);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::parse;
+
+    #[test]
+    fn breaches_are_named() {
+        let check = |schema: Value, expect: &[&str]| {
+            let found: Vec<String> = match parse::structural(&schema) {
+                Ok(_) => Vec::new(),
+                Err(errors) => errors.iter().map(ToString::to_string).collect(),
+            };
+            assert_eq!(found, expect, "{schema}");
+        };
+        check(json!({"type": "object"}), &[]);
+        check(json!({}), &["type: Required value: must not be empty at the root"]);
+        check(
+            json!({"type": "object", "additionalProperties": {"type": "string"}}),
+            &["additionalProperties: Forbidden: must not be used at the root"],
+        );
+        check(
+            json!({"type": "object", "properties": {"a": {"type": "array", "items": {}}}}),
+            &["properties[a].items.type: Required value: must not be empty for specified array items"],
+        );
+        check(
+            json!({"type": "object", "properties": {"a": {"type": "string", "x-kubernetes-int-or-string": true}}}),
+            &[r#"properties[a].type: Invalid value: "string": must be empty if x-kubernetes-int-or-string is true"#],
+        );
+        check(
+            json!({"type": "object", "properties": {"a": {"x-kubernetes-int-or-string": true,
+                "anyOf": [{"type": "integer"}, {"type": "string"}]}}}),
+            &[],
+        );
+        check(
+            json!({"type": "object", "properties": {"a": {"type": "string"}},
+                "oneOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"b": {"minimum": 1}}}]}),
+            &[
+                "oneOf[0].properties[a].type: Forbidden: must be empty to be structural",
+                "properties[b]: Required value: because it is defined in oneOf[1].properties[b]",
+            ],
+        );
+        check(
+            json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}),
+            &[
+                "properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified",
+            ],
+        );
+        check(
+            json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 5}}}}}),
+            &[],
+        );
+        check(
+            json!({"type": "object", "properties": {"e": {"type": "object", "x-kubernetes-embedded-resource": true}}}),
+            &[
+                "properties[e].properties: Required value: must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
+            ],
+        );
+        check(
+            json!({"type": "object", "properties": {"a": {"$ref": "#/x", "type": "string"}}}),
+            &["properties[a].$ref: Forbidden: $ref is not supported"],
+        );
+        check(
+            json!({"type": "object", "properties": {"s": {"type": "array", "x-kubernetes-list-type": "set",
+                "items": {"type": "object"}}}}),
+            &[
+                "properties[s].items.x-kubernetes-map-type: Required value: must be atomic as item of a list with x-kubernetes-list-type=set",
+            ],
+        );
+    }
+}

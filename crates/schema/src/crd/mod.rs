@@ -11,6 +11,8 @@ mod names;
 mod rules;
 mod schema;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value, json};
 

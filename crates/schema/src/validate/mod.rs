@@ -8,6 +8,8 @@ mod embedded;
 mod junctors;
 mod lists;
 mod numbers;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use serde_json::Value;
