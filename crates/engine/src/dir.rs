@@ -52,6 +52,8 @@ pub(crate) struct SandboxConfig {
     pub(crate) env: Vec<(String, String)>,
     /// Home directory of the user who runs the engine; hidden.
     pub(crate) host_home: Option<PathBuf>,
+    /// Set where this program must make the sandbox.
+    pub(crate) bwrap: Option<PathBuf>,
 }
 
 /// The processes of a launched container.

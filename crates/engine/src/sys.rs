@@ -148,7 +148,8 @@ pub(crate) fn drain_signals(fd: &OwnedFd) {
 pub(crate) fn reset_signals() {
     // SAFETY: sets actions and mask of this single-threaded process; errors (SIGKILL, unknown numbers) do not matter.
     unsafe {
-        for signal in 1..=64 {
+        // Those after 31 have never been touched here.
+        for signal in 1..=31 {
             libc::signal(signal, libc::SIG_DFL);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
@@ -173,6 +174,26 @@ pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
 pub(crate) fn close_from(first: u32) {
     // SAFETY: the callers own no descriptor in this range that they use again.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// Closes every descriptor except these, which become 3, 4, … in this order. Returns how many there are.
+pub(crate) fn keep_only(fds: Vec<OwnedFd>, close_on_exec: bool) -> io::Result<usize> {
+    // First out of the way of the low numbers, then down to them.
+    let high = fds.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 64)).collect::<Result<Vec<_>, _>>()?;
+    let count = high.len();
+    for (fd, number) in high.iter().zip(3..) {
+        // SAFETY: whatever had this number is closed below anyway, and its owners are forgotten.
+        check(unsafe { libc::dup3(fd.as_raw_fd(), number, if close_on_exec { libc::O_CLOEXEC } else { 0 }) }.into())?;
+    }
+    fds.into_iter().chain(high).for_each(std::mem::forget);
+    close_from(3 + u32::try_from(count).map_err(io::Error::other)?);
+    Ok(count)
+}
+
+/// Whether a descriptor of this number is open.
+pub(crate) fn is_open(number: RawFd) -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
 }
 
 /// Makes `fd` the descriptor `number`, inheritable.

@@ -26,5 +26,5 @@ pub(super) fn explain(reason: &str) -> String {
             false => "run it as root, or on Linux 5.12 or newer with user namespaces",
         });
     }
-    format!("{reason}. {}. Or choose another engine for this container", advice.join(". "))
+    format!("{}. {}. Or choose another engine for this container", reason.trim_end_matches('.'), advice.join(". "))
 }

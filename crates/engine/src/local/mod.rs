@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -50,6 +50,10 @@ pub struct LocalOptions {
     pub expose: Vec<PathBuf>,
     /// Environment that every container starts from, before its own. By default `PATH` and the language of this process.
     pub env: Vec<(String, String)>,
+    /// Program that makes sandboxes where this process may not: `bwrap`. By default the one on the path, if any.
+    pub bwrap: Option<PathBuf>,
+    /// Whether `bwrap` makes all sandboxes.
+    pub always_bwrap: bool,
 }
 
 impl Default for LocalOptions {
@@ -59,7 +63,10 @@ impl Default for LocalOptions {
         let path = path.split(':').filter(|part| part.starts_with('/')).chain(standard).collect::<Vec<_>>().join(":");
         let language =
             ["LANG", "LC_ALL", "TZ"].map(|name| std::env::var(name).ok().map(|value| (name.to_owned(), value)));
+        let bwrap = std::env::split_paths(&path).map(|directory| directory.join("bwrap")).find(|file| file.is_file());
         Self {
+            bwrap,
+            always_bwrap: false,
             shim: PathBuf::from("/proc/self/exe"),
             own_binary: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
             hide: Vec::new(),
@@ -77,6 +84,8 @@ pub struct LocalEngine {
     options: LocalOptions,
     hide: Vec<PathBuf>,
     host_home: Option<PathBuf>,
+    /// Whether sandboxes are made by bwrap: asked for, or found to be the only way.
+    by_bwrap: Arc<AtomicBool>,
     /// Held while a container is started or removed, by a hash of its id.
     busy: Vec<Arc<Mutex<()>>>,
 }
@@ -110,7 +119,8 @@ impl LocalEngine {
         let home =
             std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute() && *home != Path::new("/"));
         let busy = (0..64).map(|_| Arc::default()).collect();
-        Ok(Self { root: canonical, containers, options, hide, host_home: home.as_ref().map(real), busy })
+        let by_bwrap = Arc::new(AtomicBool::new(options.always_bwrap));
+        Ok(Self { by_bwrap, root: canonical, containers, options, hide, host_home: home.as_ref().map(real), busy })
     }
 
     /// Where this engine keeps what it knows.
@@ -131,6 +141,7 @@ impl LocalEngine {
             expose: self.options.expose.clone(),
             env: self.options.env.clone(),
             host_home: self.host_home.clone(),
+            bwrap: self.options.bwrap.clone().filter(|_| self.by_bwrap.load(Ordering::Relaxed)),
         };
         Config { spec, sandbox }
     }
@@ -174,6 +185,52 @@ impl LocalEngine {
         }
     }
 
+    async fn probe_once(&self) -> Result<EngineInfo> {
+        static PROBES: AtomicU64 = AtomicU64::new(0);
+        let serial = PROBES.fetch_add(1, Ordering::Relaxed);
+        let directory = ContainerDir::at(self.containers.join(format!("{GONE}probe-{}-{serial}", std::process::id())));
+        let config = self.config(probe_spec(&directory));
+        let shim = self.options.shim.clone();
+        let report = blocking(move || {
+            directory.prepare(&config).map_err(io("write the probe's specification"))?;
+            let report = start::run_shim(&shim, shim::PROBE, directory.path());
+            let _ = remove_tree(directory.path());
+            report
+        });
+        match report.await? {
+            Some(Report::Works(how)) => {
+                Ok(EngineInfo { name: NAME, description: format!("sandboxed processes: {how}") })
+            }
+            Some(Report::Unavailable(reason)) => {
+                Err(EngineError::Unavailable { engine: NAME, reason: advice::explain(&reason) })
+            }
+            Some(Report::Broken(reason)) => Err(EngineError::Unavailable { engine: NAME, reason }),
+            _ => Err(EngineError::Unavailable {
+                engine: NAME,
+                reason: format!("{} does not work as a shim", self.options.shim.display()),
+            }),
+        }
+    }
+
+    async fn start_once(&self, spec: &ContainerSpec) -> Result<ContainerState> {
+        let directory = self.directory(&spec.id)?;
+        let (config, shim) = (self.config(spec.clone()), self.options.shim.clone());
+        let alone = self.busy(&spec.id).lock_owned().await;
+        blocking(move || {
+            let state = start::start(&directory, &config, &shim);
+            drop(alone);
+            state
+        })
+        .await
+    }
+
+    /// From now on bwrap makes the sandboxes, if it is there. `false`: it is not, or it has failed (`by_bwrap`).
+    fn fall_back(&self, by_bwrap: bool) -> bool {
+        let possible = self.options.bwrap.is_some() && !by_bwrap;
+        self.by_bwrap.fetch_or(possible, Ordering::Relaxed);
+        possible
+    }
+
     async fn running(&self, id: &ContainerId) -> Result<ContainerDir> {
         let directory = self.directory(id)?;
         match self.seen(&directory).await? {
@@ -203,32 +260,12 @@ impl ContainerEngine for LocalEngine {
     }
 
     async fn probe(&self) -> Result<EngineInfo> {
-        static PROBES: AtomicU64 = AtomicU64::new(0);
-        let serial = PROBES.fetch_add(1, Ordering::Relaxed);
-        let directory = ContainerDir::at(self.containers.join(format!("{GONE}probe-{}-{serial}", std::process::id())));
-        let config = self.config(probe_spec(&directory));
-        let shim = self.options.shim.clone();
-        let report = blocking(move || {
-            directory.prepare(&config).map_err(io("write the probe's specification"))?;
-            let report = start::run_shim(&shim, shim::PROBE, directory.path());
-            let _ = remove_tree(directory.path());
-            report
-        });
-        match report.await? {
-            Some(Report::Works(how)) => {
-                Ok(EngineInfo { name: NAME, description: format!("sandboxed processes: {how}") })
-            }
-            Some(Report::Unavailable(reason)) => {
-                Err(EngineError::Unavailable { engine: NAME, reason: advice::explain(&reason) })
-            }
-            Some(Report::Broken(reason)) => Err(EngineError::Unavailable { engine: NAME, reason }),
-            _ => Err(EngineError::Unavailable {
-                engine: NAME,
-                reason: format!("{} does not work as a shim", self.options.shim.display()),
-            }),
+        let by_bwrap = self.by_bwrap.load(Ordering::Relaxed);
+        match self.probe_once().await {
+            Err(EngineError::Unavailable { .. }) if self.fall_back(by_bwrap) => self.probe_once().await,
+            outcome => outcome,
         }
     }
-
     async fn ensure_image(&self, _image: &str, _policy: PullPolicy) -> Result<()> {
         // Images are not used: whatever is asked for is "there".
         Ok(())
@@ -236,15 +273,11 @@ impl ContainerEngine for LocalEngine {
 
     async fn start(&self, spec: &ContainerSpec) -> Result<ContainerState> {
         check::spec(spec)?;
-        let directory = self.directory(&spec.id)?;
-        let (config, shim) = (self.config(spec.clone()), self.options.shim.clone());
-        let alone = self.busy(&spec.id).lock_owned().await;
-        blocking(move || {
-            let state = start::start(&directory, &config, &shim);
-            drop(alone);
-            state
-        })
-        .await
+        let by_bwrap = self.by_bwrap.load(Ordering::Relaxed);
+        match self.start_once(spec).await {
+            Err(EngineError::Unavailable { .. }) if self.fall_back(by_bwrap) => self.start_once(spec).await,
+            outcome => outcome,
+        }
     }
 
     async fn inspect(&self, id: &ContainerId) -> Result<ContainerState> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -71,23 +71,82 @@ pub(crate) struct Start<'a> {
     pub(crate) facts: Facts,
     pub(crate) control: OwnedFd,
     pub(crate) handshake: OwnedFd,
-    /// Input, output, error output; none with a terminal.
-    pub(crate) streams: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
+    /// None with a terminal.
+    pub(crate) streams: Option<ProgramStreams>,
+}
+
+/// The program's ends of its streams.
+pub(crate) struct ProgramStreams {
+    pub(crate) input: Option<OwnedFd>,
+    pub(crate) output: OwnedFd,
+    pub(crate) errors: OwnedFd,
+}
+
+impl ProgramStreams {
+    /// In the order in which init inherits them.
+    pub(crate) fn into_fds(self) -> impl Iterator<Item = OwnedFd> {
+        [self.output, self.errors].into_iter().chain(self.input)
+    }
 }
 
 /// Runs in the new process, for all of its life.
 pub(crate) fn run(start: Start<'_>) -> ! {
     // If the shim dies in whatever way, so does this process, and with it the container.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let Start { config, directory, facts, .. } = start;
-    let Ok((control, handshake, streams)) = keep_only(start.control, start.handshake, start.streams) else {
-        sys::exit_now(1)
-    };
-    // Waiting for it also notices a shim that died before the line above.
+    let Start { config, directory, facts, control, handshake, streams } = start;
+    let fds = [control, handshake].into_iter().chain(streams.into_iter().flat_map(ProgramStreams::into_fds));
+    // Above all it must not keep the shim's lock.
+    match sys::keep_only(fds.collect(), true).and_then(|count| adopt(count, false)) {
+        Ok(adopted) => live(config, directory, facts, adopted),
+        Err(_) => sys::exit_now(1),
+    }
+}
+
+/// Runs in a sandbox that `bwrap` has made, with its descriptors inherited. `user`: the engine's
+/// user and group.
+pub(crate) fn run_in_bwrap(user: &str) -> ! {
+    let ids = user.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    let count = (3..64).take_while(|&number| sys::is_open(number)).count();
+    let (Some((engine_uid, engine_gid)), Ok(mut adopted)) = (ids, adopt(count, true)) else { sys::exit_now(1) };
+    let facts = Facts { user_namespace: true, by_bwrap: true, engine_uid, engine_gid };
+    let quiet = std::fs::File::options().read(true).write(true).open("/dev/null");
+    let config = adopted.config.take().map(std::fs::File::from).map(serde_json::from_reader::<_, Config>);
+    let (Ok(quiet), Some(Ok(config))) = (quiet, config) else { sys::exit_now(1) };
+    let _ = (0..3).try_for_each(|number| sys::dup_to(quiet.as_fd(), number));
+    drop(quiet);
+    live(&config, Path::new("/"), facts, adopted)
+}
+
+/// What was inherited.
+struct Adopted {
+    control: OwnedFd,
+    handshake: OwnedFd,
+    config: Option<OwnedFd>,
+    streams: Option<ProgramStreams>,
+}
+
+/// Takes over the descriptors from 3 on: control, handshake, the configuration if it comes that way, streams.
+fn adopt(count: usize, with_config: bool) -> io::Result<Adopted> {
+    let mut fds = Vec::new();
+    for (_, number) in (0..count).zip(3..) {
+        let fd = sys::inherited(number);
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        fds.push(fd);
+    }
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
+    let (control, handshake) = (next()?, next()?);
+    let config = if with_config { Some(next()?) } else { None };
+    Ok(Adopted { control, handshake, config, streams: streams_of(fds)? })
+}
+
+fn live(config: &Config, directory: &Path, facts: Facts, adopted: Adopted) -> ! {
+    let Adopted { control, handshake, streams, .. } = adopted;
+    // Waiting for it also notices a shim that died before this process could be told to die with it.
     if !matches!(receive(&control), Ok((ToInit::Begin, _))) {
         sys::exit_now(1);
     }
-    match launch(config, directory, facts, &control, handshake, streams) {
+    match launch(config, directory, facts, handshake, streams) {
         Ok((program, signals)) => Init { config, facts, control, program, execs: HashMap::new() }.run(&signals),
         Err(()) => sys::exit_now(1),
     }
@@ -97,9 +156,8 @@ fn launch(
     config: &Config,
     directory: &Path,
     facts: Facts,
-    control: &OwnedFd,
     handshake: OwnedFd,
-    streams: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
+    streams: Option<ProgramStreams>,
 ) -> Result<(i32, OwnedFd), ()> {
     let tell = |message: Handshake, fds: &[BorrowedFd<'_>]| send(&handshake, &message, fds).map_err(drop);
     let fail = |error: SetupError| match error {
@@ -109,7 +167,7 @@ fn launch(
     let made = set_up(config, directory, facts).map_err(fail)?;
     let signals = sys::signal_fd(&[libc::SIGCHLD]).map_err(SetupError::step("watch children")).map_err(fail)?;
     let streams = match streams {
-        Some((input, output, errors)) => Streams::Pipes(input, output, errors),
+        Some(ProgramStreams { input, output, errors }) => Streams::Pipes(input, output, errors),
         None => {
             let (master, terminal) = open_terminal().map_err(SetupError::step("open a terminal")).map_err(fail)?;
             tell(Handshake::Terminal, &[master.as_fd()])?;
@@ -120,7 +178,6 @@ fn launch(
         Fork::Parent(pid) => Ok((pid, signals)),
         Fork::Child => {
             let program = Program::main(config, facts);
-            let _ = control;
             let not_run = match program::become_program(&program, streams, config, facts) {
                 Err(not_run) => not_run,
                 Ok(()) => {
@@ -138,6 +195,10 @@ fn launch(
 }
 
 fn set_up(config: &Config, directory: &Path, facts: Facts) -> Result<Vec<PathBuf>, SetupError> {
+    if facts.by_bwrap {
+        hide_from_inside();
+        return Ok(Vec::new());
+    }
     if let Some(name) = &config.spec.hostname {
         rustix::system::sethostname(name.as_bytes())
             .map_err(io::Error::from)
@@ -147,9 +208,13 @@ fn set_up(config: &Config, directory: &Path, facts: Facts) -> Result<Vec<PathBuf
         sys::loopback_up().map_err(SetupError::host("bring the loopback interface up"))?;
     }
     let made = root::build(config, directory, facts)?;
-    // From here on nothing inside may look into this process, whose capabilities it does not have.
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    hide_from_inside();
     Ok(made)
+}
+
+/// From here on nothing inside may look into this process, whose capabilities it does not have.
+fn hide_from_inside() {
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// Opens a terminal of the container: the master and the program's side.
@@ -263,47 +328,13 @@ impl Init<'_> {
     }
 }
 
-type Kept = (OwnedFd, OwnedFd, Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>);
-
-/// Closes every descriptor that was inherited from the shim (its lock above all) except these, which move to new numbers.
-fn keep_only(
-    control: OwnedFd,
-    handshake: OwnedFd,
-    streams: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
-) -> io::Result<Kept> {
-    let (input, outputs) = match streams {
-        Some((input, output, errors)) => (input, vec![output, errors]),
-        None => (None, Vec::new()),
-    };
-    let with_input = input.is_some();
-    let all: Vec<OwnedFd> = [control, handshake].into_iter().chain(outputs).chain(input).collect();
-    // First out of the way of the low numbers, then down to them.
-    let high = all.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 64)).collect::<Result<Vec<_>, _>>()?;
-    let mut numbers = 3..;
-    for (fd, number) in high.iter().zip(&mut numbers) {
-        sys::dup_to(fd.as_fd(), number)?;
+/// Output, error output, and input if there is any: in this order init inherits them.
+fn streams_of(mut fds: impl Iterator<Item = OwnedFd>) -> io::Result<Option<ProgramStreams>> {
+    match (fds.next(), fds.next(), fds.next()) {
+        (None, ..) => Ok(None),
+        (Some(output), Some(errors), input) => Ok(Some(ProgramStreams { input, output, errors })),
+        _ => Err(io::Error::other("a stream is missing")),
     }
-    let count = high.len();
-    // The numbers are all closed or taken over below: the old owners must not close them again.
-    all.into_iter().chain(high).for_each(std::mem::forget);
-    sys::close_from(3 + u32::try_from(count).map_err(io::Error::other)?);
-    let mut kept = Vec::new();
-    for (_, number) in (0..count).zip(3..) {
-        let fd = sys::inherited(number);
-        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-        debug_assert_eq!(fd.as_raw_fd(), number);
-        kept.push(fd);
-    }
-    let mut kept = kept.into_iter();
-    let mut next = || kept.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
-    let (control, handshake) = (next()?, next()?);
-    let streams = if count > 2 {
-        let (output, errors) = (next()?, next()?);
-        Some((if with_input { Some(next()?) } else { None }, output, errors))
-    } else {
-        None
-    };
-    Ok((control, handshake, streams))
 }
 
 /// Sends one message over a socket that keeps messages apart.

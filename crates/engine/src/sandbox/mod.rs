@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+pub(crate) mod bwrap;
 pub(crate) mod capabilities;
 mod hidden;
 pub(crate) mod init;
@@ -58,6 +59,8 @@ pub(crate) fn words(error: &std::io::Error) -> String {
 pub(crate) struct Facts {
     /// Whether it has a user namespace of its own, in which only one user exists.
     pub(crate) user_namespace: bool,
+    /// Whether `bwrap` has made it, and has taken away what programs must not have.
+    pub(crate) by_bwrap: bool,
     /// User and group that the engine runs as.
     pub(crate) engine_uid: u32,
     pub(crate) engine_gid: u32,

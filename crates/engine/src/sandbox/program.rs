@@ -132,15 +132,18 @@ pub(super) fn become_program(program: &Program, streams: Streams, config: &Confi
 
 fn become_user(program: &Program, config: &Config, facts: Facts) -> Result<(), NotRun> {
     let failed = |what: &str, error: &std::io::Error| cannot(&format!("{what}: {}", words(error)));
+    if facts.user_namespace && !program.own_user {
+        // There is one user and one group in there.
+        let only = "only the container's own user exists in a sandbox of an ordinary user";
+        return Err(cannot(&format!("user {}: {only}", program.uid)));
+    }
     let wanted = capabilities::wanted(&config.spec.security).map_err(|error| cannot(&error))?;
+    if facts.by_bwrap {
+        // It is done already.
+        return Ok(());
+    }
     capabilities::limit(wanted).map_err(|error| failed("drop capabilities", &error))?;
     if facts.user_namespace {
-        // There is one user and one group in there.
-        if !program.own_user {
-            let text =
-                format!("user {}: only the container's own user exists in a sandbox of an ordinary user", program.uid);
-            return Err(cannot(&text));
-        }
         sys::become_user(Some(program.uid), Some(program.gid), None)
     } else {
         let mut groups = config.spec.security.supplemental_groups.clone();

@@ -1,27 +1,34 @@
 //! Starting the container: namespaces, users, limits, the mark that it was launched, and the word to go.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::cgroup::{self, Cgroups};
 use super::keeper::{Keeper, Outputs};
 use crate::control::{Received, Report};
 use crate::dir::{Config, ContainerDir, ProcessId, RunState, boot_id};
 use crate::log::{LogWriter, now_nanos};
-use crate::sandbox::init::{self, Handshake, ToInit};
-use crate::sandbox::{Facts, SetupError};
+use crate::sandbox::init::{self, Handshake, ProgramStreams, ToInit};
+use crate::sandbox::{Facts, SetupError, bwrap};
 use crate::spec::{Exit, Network};
-use crate::sys::{self, Clone};
+use crate::sys::{self, Clone, Fork};
 
 /// How long building a sandbox may take; longer means that a mount hangs (a dead file server).
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where bwrap says why it could not make a sandbox.
+const BWRAP_LOG: &str = "bwrap.log";
 
 /// Containers are ended before the engine when memory runs out.
 const OOM_SCORE: &str = "500";
@@ -68,13 +75,17 @@ pub(super) fn probe(directory: &ContainerDir) -> Report {
         Err(error) => return Report::Broken(error.to_string()),
     };
     let outcome = Attempt::begin(directory, &config, &Cgroups::default()).and_then(|mut attempt| {
-        let ready = attempt.prepared();
+        let ready = attempt.prepared(directory);
         attempt.give_up();
         ready.map(|_| attempt.facts)
     });
     match outcome {
         Ok(facts) => {
-            let how = if facts.user_namespace { "user namespaces" } else { "namespaces, as root" };
+            let how = match (facts.by_bwrap, facts.user_namespace) {
+                (true, _) => "by bwrap",
+                (false, true) => "user namespaces",
+                (false, false) => "namespaces, as root",
+            };
             let limits = match cgroup::enforced().as_slice() {
                 [] => "no limits enforced: no writable control groups".to_owned(),
                 some => format!("limits enforced: {}", some.join(", ")),
@@ -114,7 +125,8 @@ impl Attempt {
     /// Forks init and lets it begin.
     fn begin(directory: &ContainerDir, config: &Config, cgroups: &Cgroups) -> Result<Self, SetupError> {
         let (engine_uid, engine_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let mut facts = Facts { user_namespace: engine_uid != 0, engine_uid, engine_gid };
+        let by_bwrap = config.sandbox.bwrap.is_some();
+        let mut facts = Facts { user_namespace: engine_uid != 0 || by_bwrap, by_bwrap, engine_uid, engine_gid };
         make_private_directories(directory, config, facts).map_err(SetupError::step("make private directories"))?;
         let sockets = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let pair = || sockets().map_err(io::Error::from).map_err(SetupError::step("make a socket"));
@@ -132,31 +144,47 @@ impl Attempt {
                 | if user { libc::CLONE_NEWUSER } else { 0 }
                 | if config.spec.network == Network::None { libc::CLONE_NEWNET } else { 0 }
         };
-        let forked = match sys::clone_into_namespaces(flags(facts.user_namespace)) {
-            // Root without the capability: the way of ordinary users may still be open.
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) && !facts.user_namespace => {
-                facts.user_namespace = true;
-                sys::clone_into_namespaces(flags(true))
-            }
-            other => other,
+        let forked = match &config.sandbox.bwrap {
+            Some(_) => fork_for_bwrap(),
+            None => match sys::clone_into_namespaces(flags(facts.user_namespace)) {
+                // Root without the capability: the way of ordinary users may still be open.
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) && !facts.user_namespace => {
+                    facts.user_namespace = true;
+                    make_private_directories(directory, config, facts)
+                        .map_err(SetupError::step("make private directories"))?;
+                    sys::clone_into_namespaces(flags(true))
+                }
+                other => other,
+            },
         };
         match forked.map_err(namespaces_refused)? {
-            Clone::Child => init::run(init::Start {
-                config,
-                directory: directory.path(),
-                facts,
-                control: init_control,
-                handshake: init_handshake,
-                streams: streams.inner,
-            }),
+            Clone::Child => {
+                let (control, handshake, streams) = (init_control, init_handshake, streams.inner);
+                match &config.sandbox.bwrap {
+                    Some(bwrap) => run_bwrap(bwrap, config, directory, facts, [control, handshake], streams),
+                    None => init::run(init::Start {
+                        config,
+                        directory: directory.path(),
+                        facts,
+                        control,
+                        handshake,
+                        streams,
+                    }),
+                }
+            }
             Clone::Parent(pid, init_fd) => {
+                // Nobody but init may hold these, or its end would go unnoticed.
+                drop((init_control, init_handshake, streams.inner));
                 let (outputs, input) = (streams.outputs, streams.input);
                 let attempt = Self { facts, init: pid, init_fd, control, handshake, outputs, input, made: Vec::new() };
                 cgroups.add(pid);
                 let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE);
-                let begun = attempt.map_users(config).and_then(|()| init::send(&attempt.control, &ToInit::Begin, &[]));
-                match begun {
-                    Ok(()) => Ok(attempt),
+                match attempt.map_users(config) {
+                    Ok(()) => {
+                        // Where it is gone already, waiting for it to be ready says why.
+                        let _ = init::send(&attempt.control, &ToInit::Begin, &[]);
+                        Ok(attempt)
+                    }
                     Err(error) => {
                         attempt.give_up();
                         Err(SetupError::host("map the user into the sandbox")(error))
@@ -168,7 +196,7 @@ impl Attempt {
 
     /// In a user namespace of its own: exactly the engine's user exists, under the number the container asks for.
     fn map_users(&self, config: &Config) -> io::Result<()> {
-        if !self.facts.user_namespace {
+        if !self.facts.user_namespace || self.facts.by_bwrap {
             return Ok(());
         }
         let (uid, gid) = self.facts.user(&config.spec);
@@ -179,9 +207,9 @@ impl Attempt {
     }
 
     /// Waits until the program stands ready. Returns its process id.
-    fn prepared(&mut self) -> Result<i32, SetupError> {
+    fn prepared(&mut self, directory: &ContainerDir) -> Result<i32, SetupError> {
         loop {
-            let (message, received) = self.hear()?;
+            let (message, received) = self.hear(directory)?;
             match message {
                 Handshake::Terminal => {
                     let terminal = received.fds.into_iter().next();
@@ -200,10 +228,23 @@ impl Attempt {
         }
     }
 
-    fn hear(&self) -> Result<(Handshake, Received), SetupError> {
+    fn hear(&self, directory: &ContainerDir) -> Result<(Handshake, Received), SetupError> {
         let failed = SetupError::step("start the container's first process");
         match wait_readable(&self.handshake, Instant::now() + PATIENCE) {
-            Ok(true) => init::receive(&self.handshake).map_err(failed),
+            Ok(true) => match init::receive(&self.handshake) {
+                // It says itself, on its error output, why it gave up.
+                Err(_) if self.facts.by_bwrap => {
+                    let said = fs::read_to_string(directory.file(BWRAP_LOG)).unwrap_or_default();
+                    let said = said.trim().trim_start_matches("bwrap: ");
+                    let refused =
+                        ["namespace", "uid map", "gid map", "setgroups"].iter().any(|word| said.contains(word));
+                    Err(match refused {
+                        true => SetupError::Unavailable(format!("bwrap: {said}")),
+                        false => SetupError::Container(said.to_owned()),
+                    })
+                }
+                other => other.map_err(failed),
+            },
             Ok(false) => Err(SetupError::Container(format!(
                 "setting up the sandbox took longer than {} s: does a mount hang?",
                 PATIENCE.as_secs()
@@ -216,7 +257,7 @@ impl Attempt {
     fn go(&mut self, directory: &ContainerDir, cgroups: &Cgroups) -> Result<RunState, Report> {
         // The record is made durable while init builds the root.
         let marked = directory.mark_launched();
-        let prepared = self.prepared();
+        let prepared = self.prepared(directory);
         marked.map_err(|error| Report::Broken(format!("record the start: {error}")))?;
         let not_started = |error: SetupError| match error {
             SetupError::Unavailable(reason) => {
@@ -261,11 +302,47 @@ impl Attempt {
     /// Ends what was begun. Returns when nothing of it is left.
     fn give_up(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.init_fd, rustix::process::Signal::KILL);
-        if let Some(pid) = rustix::process::Pid::from_raw(self.init) {
+        if let Some(pid) = Pid::from_raw(self.init) {
             let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
         }
         super::keeper::remove_made(&self.made);
     }
+}
+
+fn fork_for_bwrap() -> io::Result<Clone> {
+    match sys::fork()? {
+        Fork::Child => Ok(Clone::Child),
+        Fork::Parent(pid) => {
+            let process = Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+            Ok(Clone::Parent(pid, pidfd_open(process, PidfdFlags::empty())?))
+        }
+    }
+}
+
+/// Becomes `bwrap`, which makes the sandbox and becomes init in it.
+fn run_bwrap(
+    bwrap: &Path,
+    config: &Config,
+    directory: &ContainerDir,
+    facts: Facts,
+    sockets: [OwnedFd; 2],
+    streams: Option<ProgramStreams>,
+) -> ! {
+    let prepared = || -> io::Result<Vec<CString>> {
+        let arguments = bwrap::arguments(config, directory, facts);
+        let config = OwnedFd::from(fs::File::open(directory.file("spec.json"))?);
+        let problems = fs::File::options().write(true).create(true).truncate(true).open(directory.file(BWRAP_LOG))?;
+        sys::dup_to(problems.as_fd(), 2)?;
+        drop(problems);
+        let streams = streams.into_iter().flat_map(ProgramStreams::into_fds);
+        sys::keep_only(sockets.into_iter().chain([config]).chain(streams).collect(), false)?;
+        let all = std::iter::once("bwrap".into()).chain(arguments);
+        Ok(all.map(|argument| CString::new(argument.into_vec())).collect::<Result<_, _>>()?)
+    };
+    if let Ok(arguments) = prepared() {
+        sys::exec(bwrap, &arguments, &[]);
+    }
+    sys::exit_now(1)
 }
 
 /// The container counts as ended: 128 and the words of container runtimes, as Kubernetes shows them.
@@ -297,7 +374,7 @@ fn namespaces_refused(error: io::Error) -> SetupError {
 struct Streams {
     outputs: Option<Outputs>,
     input: Option<OwnedFd>,
-    inner: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
+    inner: Option<ProgramStreams>,
 }
 
 impl Streams {
@@ -314,7 +391,7 @@ impl Streams {
         Ok(Self {
             outputs: Some(Outputs::Pipes(Some(output), Some(errors))),
             input,
-            inner: Some((inner_input, inner_output, inner_errors)),
+            inner: Some(ProgramStreams { input: inner_input, output: inner_output, errors: inner_errors }),
         })
     }
 }
@@ -328,7 +405,9 @@ fn make_private_directories(directory: &ContainerDir, config: &Config, facts: Fa
             _ => fs::set_permissions(&path, fs::Permissions::from_mode(mode))?,
         }
         if facts.engine_uid == 0 && uid != 0 && name == "home" {
-            chown(&path, Some(uid), Some(gid))?;
+            // In a user namespace the engine's user is the one who appears as the container's.
+            let owner = if facts.user_namespace { (facts.engine_uid, facts.engine_gid) } else { (uid, gid) };
+            chown(&path, Some(owner.0), Some(owner.1))?;
         }
     }
     Ok(())

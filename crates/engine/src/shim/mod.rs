@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use crate::control::{self, Report};
 use crate::dir::{ContainerDir, SOCKET};
+use crate::sandbox::{bwrap, init};
 use crate::sys::{self, Fork};
 
 mod attach;
@@ -31,6 +32,9 @@ pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("this is run by the container engine only");
         return ExitCode::from(2);
     };
+    if what == bwrap::INIT_COMMAND {
+        init::run_in_bwrap(&directory.to_string_lossy());
+    }
     let directory = ContainerDir::at(PathBuf::from(directory));
     match what.to_str() {
         Some(RUN) => run(&directory),

@@ -20,6 +20,24 @@ pub(crate) struct World {
     pub(crate) engine: Arc<dyn ContainerEngine>,
     scratch: TempDir,
     serial: AtomicU32,
+    /// Whether only the container's own user exists in it.
+    pub(crate) single_user: bool,
+}
+
+impl Drop for World {
+    /// What a failed test leaves running must not stay.
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command);
+            let ours =
+                command.starts_with("kubetask-shim") && command.contains(&*self.scratch.path().to_string_lossy());
+            let pid = entry.file_name().to_string_lossy().parse().ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid.filter(|_| ours) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
 }
 
 impl World {
@@ -28,9 +46,28 @@ impl World {
         let scratch = tempfile::Builder::new().prefix("kubetask-engine-").tempdir().unwrap();
         let engine = local_engine(scratch.path());
         match engine.probe().await {
-            Ok(_) => Some(Self { engine: Arc::new(engine), scratch, serial: AtomicU32::new(0) }),
+            Ok(_) => {
+                let single_user = !rustix::process::geteuid().is_root();
+                Some(Self { engine: Arc::new(engine), scratch, single_user, serial: AtomicU32::new(0) })
+            }
             Err(EngineError::Unavailable { reason, .. }) if std::env::var("CI").as_deref() != Ok("true") => {
                 eprintln!("SKIPPED: {reason}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The local engine with sandboxes made by bwrap.
+    pub(crate) async fn bwrap() -> Option<Self> {
+        let scratch = tempfile::Builder::new().prefix("kubetask-engine-").tempdir().unwrap();
+        let options = LocalOptions { always_bwrap: true, ..options() };
+        let engine = LocalEngine::new(scratch.path().join("engine"), options).unwrap();
+        match engine.probe().await {
+            Ok(_) => Some(Self { engine: Arc::new(engine), scratch, single_user: true, serial: AtomicU32::new(0) }),
+            Err(error) if std::process::Command::new("bwrap").arg("--version").output().is_err() => {
+                // It is the last resort only: not having it is fine.
+                eprintln!("SKIPPED: {error}");
                 None
             }
             Err(error) => panic!("{error}"),
@@ -52,7 +89,7 @@ impl World {
             })
         });
         let scratch = tempfile::tempdir().unwrap();
-        Some(Self { engine: Arc::new(engine), scratch, serial: AtomicU32::new(0) })
+        Some(Self { engine: Arc::new(engine), scratch, single_user: false, serial: AtomicU32::new(0) })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -156,10 +193,13 @@ pub(crate) async fn collect(session: Session) -> (i32, String, String) {
 
 /// A local engine over `scratch/engine`, with this crate's own shim.
 pub(crate) fn local_engine(scratch: &Path) -> LocalEngine {
+    LocalEngine::new(scratch.join("engine"), options()).unwrap()
+}
+
+fn options() -> LocalOptions {
     let shim = std::env::var_os("ENGINE_TEST_SHIM")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kubetask-engine-shim")), PathBuf::from);
-    let options = LocalOptions { own_binary: shim.clone(), shim, ..LocalOptions::default() };
-    LocalEngine::new(scratch.join("engine"), options).unwrap()
+    LocalOptions { own_binary: shim.clone(), shim, ..LocalOptions::default() }
 }
 
 pub(crate) fn mount(source: PathBuf, target: &str, read_only: bool) -> Mount {
