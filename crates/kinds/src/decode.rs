@@ -39,8 +39,12 @@ pub(crate) fn decode(kind: &Kind, object: Value) -> Result<Decoded, DecodeError>
     let object = if object.is_null() { Value::Object(Map::new()) } else { object };
     let mut object = decoder.structure(node, object)?;
     if let Value::Object(members) = &mut object {
-        members.insert("apiVersion".to_owned(), Value::from(kind.api_version()));
-        members.insert("kind".to_owned(), Value::from(kind.kind));
+        let api_version = kind.api_version();
+        for (name, value) in [("apiVersion", &*api_version), ("kind", kind.kind)] {
+            if members.get(name).and_then(Value::as_str) != Some(value) {
+                members.insert(name.to_owned(), Value::from(value));
+            }
+        }
     }
     Ok(Decoded { object, unknown: decoder.unknown })
 }

@@ -29,44 +29,58 @@ pub fn validate(meta: &Value, namespaced: bool, rule: NameRule, errors: &mut Vec
 
 /// The same for `metadata` elsewhere in an object.
 pub(crate) fn validate_at(meta: &Value, namespaced: bool, rule: NameRule, path: &Path, errors: &mut Vec<Error>) {
+    // This runs for every write: paths are made only for what is wrong or present.
     let name = text(meta, "name");
     let prefix = text(meta, "generateName");
     if !prefix.is_empty() {
         let field = path.child("generateName");
         errors.extend(rule.check(prefix, true).into_iter().map(|m| Error::invalid(&field, prefix, m)));
     }
-    let field = path.child("name");
     if name.is_empty() {
-        errors.push(Error::required(&field, "name or generateName is required"));
+        errors.push(Error::required(&path.child("name"), "name or generateName is required"));
     } else {
-        errors.extend(rule.check(name, false).into_iter().map(|m| Error::invalid(&field, name, m)));
+        errors.extend(rule.check(name, false).into_iter().map(|m| Error::invalid(&path.child("name"), name, m)));
     }
     let namespace = text(meta, "namespace");
-    let field = path.child("namespace");
     if !namespaced {
         if !namespace.is_empty() {
-            errors.push(Error::forbidden(&field, "not allowed on this type"));
+            errors.push(Error::forbidden(&path.child("namespace"), "not allowed on this type"));
         }
     } else if namespace.is_empty() {
-        errors.push(Error::required(&field, ""));
+        errors.push(Error::required(&path.child("namespace"), ""));
     } else {
-        errors.extend(dns1123_label(namespace).into_iter().map(|m| Error::invalid(&field, namespace, m)));
+        let wrong = dns1123_label(namespace);
+        errors.extend(wrong.into_iter().map(|m| Error::invalid(&path.child("namespace"), namespace, m)));
     }
     if let Some(generation) = meta["generation"].as_i64()
         && generation < 0
     {
         errors.push(Error::invalid(&path.child("generation"), generation, "must be greater than or equal to 0"));
     }
-    labels(&meta["labels"], &path.child("labels"), errors);
-    annotations(&meta["annotations"], &path.child("annotations"), errors);
-    owner_references(&meta["ownerReferences"], &path.child("ownerReferences"), errors);
-    finalizers(&meta["finalizers"], &path.child("finalizers"), errors);
+    lists(meta, path, errors);
+    if !meta["finalizers"].is_null() {
+        finalizers(&meta["finalizers"], &path.child("finalizers"), errors);
+    }
+}
+
+fn lists(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
+    if !meta["labels"].is_null() {
+        labels(&meta["labels"], &path.child("labels"), errors);
+    }
+    if !meta["annotations"].is_null() {
+        annotations(&meta["annotations"], &path.child("annotations"), errors);
+    }
+    if !meta["ownerReferences"].is_null() {
+        owner_references(&meta["ownerReferences"], &path.child("ownerReferences"), errors);
+    }
 }
 
 /// Appends what is wrong with the change from `old` to `new` metadata.
 pub fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Error>) {
     let path = path();
-    finalizers(&new["finalizers"], &path.child("finalizers"), errors);
+    if !new["finalizers"].is_null() {
+        finalizers(&new["finalizers"], &path.child("finalizers"), errors);
+    }
     if !old["deletionTimestamp"].is_null() {
         let before = strings(&old["finalizers"]);
         let added: Vec<&str> = strings(&new["finalizers"]).into_iter().filter(|f| !before.contains(f)).collect();
@@ -90,9 +104,7 @@ pub fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Error>) {
             errors.push(Error::invalid(&path.child(field), new[field].clone(), IMMUTABLE));
         }
     }
-    labels(&new["labels"], &path.child("labels"), errors);
-    annotations(&new["annotations"], &path.child("annotations"), errors);
-    owner_references(&new["ownerReferences"], &path.child("ownerReferences"), errors);
+    lists(new, &path, errors);
 }
 
 /// Texts for `Warning` headers about the metadata of a custom resource.
@@ -176,12 +188,24 @@ fn owner_references(value: &Value, path: &Path, errors: &mut Vec<Error>) {
                 let what = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                 );
-                errors.push(Error::invalid(path, value.clone(), what));
+                errors.push(Error::invalid(path, value.clone(), what).show_value(in_go_order(value)));
             } else {
                 controller = Some(name);
             }
         }
     }
+}
+
+/// Owner references as Go prints them: members in the order of the struct.
+fn in_go_order(owners: &Value) -> String {
+    let order = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+    let one = |owner: &Value| {
+        let members: Vec<String> =
+            order.iter().filter(|m| !owner[**m].is_null()).map(|m| format!("{m:?}:{}", owner[*m])).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    let all: Vec<String> = owners.as_array().into_iter().flatten().map(one).collect();
+    format!("[{}]", all.join(","))
 }
 
 fn finalizers(value: &Value, path: &Path, errors: &mut Vec<Error>) {
@@ -257,6 +281,14 @@ mod tests {
             &[
                 "metadata.ownerReferences.name: Invalid value: \"\": must not be empty",
                 "metadata.ownerReferences.uid: Invalid value: \"\": must not be empty",
+            ],
+        );
+        let owner =
+            |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": "1", "controller": true});
+        check(
+            &json!({"name": "a", "namespace": "n", "ownerReferences": [owner("x"), owner("y")]}),
+            &[
+                r#"metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","kind":"ConfigMap","name":"x","uid":"1","controller":true},{"apiVersion":"v1","kind":"ConfigMap","name":"y","uid":"1","controller":true}]: Only one reference can have Controller set to true. Found "true" in references for ConfigMap/x and ConfigMap/y"#,
             ],
         );
     }

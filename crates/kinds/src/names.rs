@@ -153,16 +153,16 @@ fn is_qualified_part(s: &str) -> bool {
 #[must_use]
 pub fn qualified_name(value: &str) -> Vec<String> {
     let mut out = Vec::new();
-    let parts: Vec<&str> = value.split('/').collect();
-    let name = match parts.as_slice() {
-        [name] => *name,
-        [prefix, name] => {
+    let mut parts = value.splitn(3, '/');
+    let name = match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {
+        (name, None, _) => name,
+        (prefix, Some(name), None) => {
             if prefix.is_empty() {
                 out.push("prefix part must be non-empty".to_owned());
             } else {
                 out.extend(dns1123_subdomain(prefix).into_iter().map(|m| format!("prefix part {m}")));
             }
-            *name
+            name
         }
         _ => {
             out.push(format!(

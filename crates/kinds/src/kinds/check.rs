@@ -29,16 +29,9 @@ pub(crate) fn within(value: &Value, name: &str, low: i64, high: i64, path: &Path
 pub(crate) fn one_of(value: &Value, name: &str, known: &[&str], path: &Path, errors: &mut Vec<Error>) {
     let text = super::edit::text(value, name);
     if !text.is_empty() && !known.contains(&text) {
-        errors.push(unsupported(&path.child(name), text, known));
+        // Most of Kubernetes' lists are sorted, not all: the caller gives the order.
+        errors.push(Error::not_supported_in_order(&path.child(name), text, known.iter().copied()));
     }
-}
-
-/// A value that is none of the known ones, which are listed in the order given: Kubernetes sorts most lists, not all.
-pub(crate) fn unsupported(path: &Path, value: impl Into<Value>, known: &[&str]) -> Error {
-    let list = known.iter().map(|k| format!("{k:?}")).collect::<Vec<_>>().join(", ");
-    let mut error = Error::not_supported(path, value, &[]);
-    error.detail = format!("supported values: {list}");
-    error
 }
 
 /// A text must be there.

@@ -81,8 +81,7 @@ fn secret_row(object: &Value, now: Timestamp) -> Row {
 fn keys(object: &Value, field: &str, errors: &mut Vec<Error>) {
     for (key, _) in entries(object, field) {
         let wrong = config_key(key);
-        let path = Path::new(field);
-        errors.extend(wrong.into_iter().map(|m| Error::invalid(&path.key(key), key.as_str(), m)));
+        errors.extend(wrong.into_iter().map(|m| Error::invalid(&Path::new(field).key(key), key.as_str(), m)));
     }
 }
 

@@ -38,8 +38,10 @@ pub(crate) fn finalizers_on_create(new: &Value, errors: &mut Vec<Error>) {
 
 /// The rule of built-in kinds about finalizers.
 pub(crate) fn finalizers(object: &Value, errors: &mut Vec<Error>) {
-    let path = Path::new("metadata").child("finalizers");
-    crate::meta::validate_builtin_finalizers(&object["metadata"]["finalizers"], &path, errors);
+    let value = &object["metadata"]["finalizers"];
+    if !value.is_null() {
+        crate::meta::validate_builtin_finalizers(value, &Path::new("metadata").child("finalizers"), errors);
+    }
 }
 
 /// A status update keeps the spec, any other update keeps the status.

@@ -474,6 +474,52 @@ fn reviews() {
 }
 
 #[test]
+fn warnings() {
+    let check = |name: &str, body: Value, expect: &[&str]| {
+        let object = create(name, body).unwrap();
+        assert_eq!(kind(name).warnings(&object, None), expect, "{name}");
+        assert!(kind(name).warnings(&object, Some(&object)).is_empty(), "{name}");
+    };
+    let mut twice = pod(json!({"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}));
+    twice["metadata"]["name"] = json!("a.b");
+    check(
+        "pods",
+        twice,
+        &[
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]",
+            "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply",
+        ],
+    );
+    let mut fraction = job(json!({}));
+    fraction["metadata"]["name"] = json!("j");
+    fraction["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "100m"}});
+    check(
+        "batch/jobs",
+        fraction,
+        &[
+            "spec.template.spec.containers[0].resources.limits[memory]: fractional byte value \"100m\" is invalid, must be an integer",
+        ],
+    );
+}
+
+#[test]
+fn service_account_tokens_are_mounted() {
+    let mut body = pod(json!({}));
+    body["metadata"]["name"] = json!("p");
+    let mut pod = create("pods", body).unwrap();
+    let plain = pod.clone();
+    kubetask_kinds::admit_service_account(&mut pod, &json!({"automountServiceAccountToken": false}), "abcde");
+    assert_eq!(pod, plain);
+    kubetask_kinds::admit_service_account(&mut pod, &json!({"imagePullSecrets": [{"name": "r"}]}), "abcde");
+    assert_eq!(pod["spec"]["imagePullSecrets"], json!([{"name": "r"}]));
+    assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], "kube-api-access-abcde");
+    assert!(kind("pods").validate_create(&pod).is_empty());
+    let once = pod.clone();
+    kubetask_kinds::admit_service_account(&mut pod, &json!({}), "fghij");
+    assert_eq!(pod, once);
+}
+
+#[test]
 fn fields_to_select_by() {
     let secret = json!({"metadata": {"name": "s"}, "type": "t"});
     assert_eq!(kind("secrets").selectable_field(&secret, "type").as_deref(), Some("t"));

@@ -2,6 +2,7 @@
 
 pub(crate) mod container;
 pub(crate) mod defaults;
+mod env;
 mod row;
 pub(crate) mod spec;
 mod update;
@@ -126,9 +127,17 @@ fn validate(pod: &Value, errors: &mut Vec<Error>) {
 
 fn warnings(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
     // Updates can hardly change a pod's spec: the warnings have been given on create.
-    if old.is_none() {
-        spec_warnings(&new["spec"], "spec", out);
+    if old.is_some() {
+        return;
     }
+    let wrong = crate::names::dns1123_label(text(&new["metadata"], "name"));
+    if !wrong.is_empty() {
+        out.push(format!(
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
+            wrong.join(" ")
+        ));
+    }
+    spec_warnings(&new["spec"], "spec", out);
 }
 
 /// What is accepted in a pod spec but does nothing, or not what it seems.
@@ -145,7 +154,7 @@ pub(crate) fn spec_warnings(spec: &Value, path: &str, out: &mut Vec<String>) {
                 let name = text(variable, "name");
                 if seen.contains(&name) {
                     out.push(format!(
-                        "{path}.{list}[{i}].env[{j}]: hides previous definition of {name:?}, which may be unexpected"
+                        "{path}.{list}[{i}].env[{j}]: hides previous definition of {name:?}, which may be dropped when using apply"
                     ));
                 } else {
                     seen.push(name);

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use kubetask_schema::field::{Error, Path};
 use serde_json::Value;
 
-use super::container::{VOLUME_FIELDS, field_ref, local_path, no_backsteps, resource_ref};
+use super::container::{local_path, no_backsteps};
+use super::env::{VOLUME_FIELDS, field_ref, resource_ref};
 use crate::kinds::check::{NOT_NEGATIVE, one_of, required, required_format};
 use crate::kinds::edit::{has, items, text};
 use crate::names::{config_key, dns1123_label, dns1123_subdomain};

@@ -1,17 +1,15 @@
 //! Jobs (and the templates of cron jobs): defaults, generated selectors, validation, what may change.
 
-use std::collections::BTreeSet;
-
-use jiff::Timestamp;
 use kubetask_schema::field::{Error, Path};
 use serde_json::{Value, json};
 
-use super::check::{immutable, label_selector, not_negative, one_of, selector_text, selects};
+use super::check::{immutable, label_selector, not_negative, one_of, selects};
 use super::edit::{bump_generation, copy, default, ensure, first_generation, has, items, object, remove, set, text};
 use super::pod;
-use crate::duration;
 use crate::kind::{Hooks, Part};
-use crate::table::{AGE, Column, NAME, Row, age, column, name, since};
+
+mod policy;
+mod row;
 
 pub(crate) const HOOKS: Hooks = Hooks {
     default: default_job,
@@ -20,8 +18,8 @@ pub(crate) const HOOKS: Hooks = Hooks {
     validate,
     validate_update,
     warnings,
-    columns,
-    row,
+    columns: row::columns,
+    row: row::row,
     field,
     ..Hooks::NONE
 };
@@ -69,8 +67,8 @@ pub(crate) fn default_spec(spec: &mut Value) {
     let replacement = if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     default(spec, "podReplacementPolicy", replacement);
     if let Some(policy) = spec.get_mut("podFailurePolicy") {
-        for rule in super::edit::items_mut(policy, "rules") {
-            for pattern in super::edit::items_mut(rule, "onPodConditions") {
+        for rule in crate::kinds::edit::items_mut(policy, "rules") {
+            for pattern in crate::kinds::edit::items_mut(rule, "onPodConditions") {
                 default(pattern, "status", "True");
             }
         }
@@ -195,12 +193,12 @@ pub(crate) fn validate_spec(spec: &Value, path: &Path, selected: bool, errors: &
     }
     completion_mode(spec, path, errors);
     if has(spec, "podFailurePolicy") {
-        failure_policy(spec, &path.child("podFailurePolicy"), errors);
+        policy::failure(spec, &path.child("podFailurePolicy"), errors);
     }
     let known: &[&str] = if has(spec, "podFailurePolicy") { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
     one_of(spec, "podReplacementPolicy", known, path, errors);
     if has(spec, "successPolicy") {
-        success_policy(spec, path, errors);
+        policy::success(spec, path, errors);
     }
 }
 
@@ -233,118 +231,6 @@ fn completion_mode(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
     }
     if has(spec, "maxFailedIndexes") && !has(spec, "backoffLimitPerIndex") {
         errors.push(Error::required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"));
-    }
-}
-
-fn failure_policy(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
-    if text(&spec["template"]["spec"], "restartPolicy") != "Never" {
-        // The field named is the one the policy depends on.
-        errors.push(Error::invalid(path, spec["podFailurePolicy"].clone(), "only \"Never\" is supported"));
-    }
-    let template = &spec["template"]["spec"];
-    let names: BTreeSet<&str> = ["initContainers", "containers"]
-        .iter()
-        .flat_map(|list| items(template, list))
-        .map(|c| text(c, "name"))
-        .collect();
-    let rules = items(&spec["podFailurePolicy"], "rules");
-    if rules.len() > 20 {
-        errors.push(Error::too_many(&path.child("rules"), i64::try_from(rules.len()).unwrap_or(i64::MAX), 20));
-    }
-    for (i, rule) in rules.iter().enumerate() {
-        failure_rule(rule, &names, has(spec, "backoffLimitPerIndex"), &path.child("rules").index(i), errors);
-    }
-}
-
-fn failure_rule(rule: &Value, names: &BTreeSet<&str>, per_index: bool, path: &Path, errors: &mut Vec<Error>) {
-    let actions: &[&str] =
-        if per_index { &["Count", "FailIndex", "FailJob", "Ignore"] } else { &["Count", "FailJob", "Ignore"] };
-    let action = text(rule, "action");
-    if action.is_empty() {
-        let list = actions.iter().map(|a| format!("{a:?}")).collect::<Vec<_>>().join(", ");
-        errors.push(Error::required(&path.child("action"), format!("valid values: [{list}]")));
-    } else {
-        one_of(rule, "action", actions, path, errors);
-    }
-    let codes = &rule["onExitCodes"];
-    let conditions = items(rule, "onPodConditions");
-    match (codes.is_null(), conditions.is_empty()) {
-        (true, true) => errors.push(Error::invalid(
-            path,
-            rule.clone(),
-            "specifying one of OnExitCodes and OnPodConditions is required",
-        )),
-        (false, false) => errors.push(Error::invalid(
-            path,
-            rule.clone(),
-            "specifying both OnExitCodes and OnPodConditions is not supported",
-        )),
-        _ => {}
-    }
-    if !codes.is_null() {
-        exit_codes(codes, names, &path.child("onExitCodes"), errors);
-    }
-    for (i, pattern) in conditions.iter().enumerate() {
-        let path = path.child("onPodConditions").index(i);
-        let type_ = text(pattern, "type");
-        errors.extend(
-            crate::names::qualified_name(type_).into_iter().map(|m| Error::invalid(&path.child("type"), type_, m)),
-        );
-        one_of(pattern, "status", &["False", "True", "Unknown"], &path, errors);
-    }
-}
-
-fn exit_codes(codes: &Value, names: &BTreeSet<&str>, path: &Path, errors: &mut Vec<Error>) {
-    let operator = text(codes, "operator");
-    if operator.is_empty() {
-        errors.push(Error::required(&path.child("operator"), "valid values: [\"In\" \"NotIn\"]"));
-    } else {
-        one_of(codes, "operator", &["In", "NotIn"], path, errors);
-    }
-    if let Some(name) = codes["containerName"].as_str()
-        && !names.contains(name)
-    {
-        let text = "must be one of the container or initContainer names in the pod template";
-        errors.push(Error::invalid(&path.child("containerName"), name, text));
-    }
-    let values = items(codes, "values");
-    let field = path.child("values");
-    if values.is_empty() {
-        errors.push(Error::invalid(&field, codes["values"].clone(), "at least one value is required"));
-    } else if values.len() > 255 {
-        errors.push(Error::too_many(&field, i64::try_from(values.len()).unwrap_or(i64::MAX), 255));
-    }
-    let numbers: Vec<i64> = values.iter().filter_map(Value::as_i64).collect();
-    let mut seen = BTreeSet::new();
-    for (i, number) in numbers.iter().enumerate() {
-        if operator == "In" && *number == 0 {
-            errors.push(Error::invalid(&field.index(i), 0, "must not be 0 for the In operator"));
-        }
-        if !seen.insert(*number) {
-            errors.push(Error::duplicate(&field.index(i), *number));
-        }
-    }
-    if !numbers.is_sorted() {
-        errors.push(Error::invalid(&field, codes["values"].clone(), "must be ordered"));
-    }
-}
-
-fn success_policy(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
-    let field = path.child("successPolicy");
-    if text(spec, "completionMode") != "Indexed" {
-        errors.push(Error::invalid(&field, spec["successPolicy"].clone(), "requires indexed completion mode"));
-        return;
-    }
-    let rules = items(&spec["successPolicy"], "rules");
-    if rules.is_empty() {
-        let text = "at least one rules must be specified when the successPolicy is specified";
-        errors.push(Error::required(&field.child("rules"), text));
-    }
-    for (i, rule) in rules.iter().enumerate() {
-        if !has(rule, "succeededCount") && !has(rule, "succeededIndexes") {
-            let text = "at least one of succeededCount or succeededIndexes must be specified";
-            errors.push(Error::required(&field.child("rules").index(i), text));
-        }
     }
 }
 
@@ -397,7 +283,7 @@ fn template(new: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
                 copy(spec, before, "affinity");
             }
             for list in ["containers", "initContainers"] {
-                for (i, container) in super::edit::items_mut(spec, list).enumerate() {
+                for (i, container) in crate::kinds::edit::items_mut(spec, list).enumerate() {
                     if let Some(before) = items(before, list).get(i) {
                         copy(container, before, "resources");
                     }
@@ -424,85 +310,12 @@ fn warnings(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
         return;
     }
     let name = text(&new["metadata"], "name");
-    for message in crate::names::dns1123_label(name) {
+    let wrong = crate::names::dns1123_label(name);
+    if !wrong.is_empty() {
         out.push(format!(
-            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{message}]"
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{}]",
+            wrong.join(" ")
         ));
     }
     pod::spec_warnings(&new["spec"]["template"]["spec"], "spec.template.spec", out);
-}
-
-static COLUMNS: [Column; 8] = [
-    NAME,
-    column("Status", "Status of the job.", 0),
-    column(
-        "Completions",
-        "The number of pods which reached phase Succeeded. The value increases monotonically for a given spec. However, it may decrease in reaction to scale down of elastic indexed jobs.",
-        0,
-    ),
-    column("Duration", "Time required to complete the job.", 0),
-    AGE,
-    column("Containers", "Names of each container in the template.", 1),
-    column("Images", "Images referenced by each container in the template.", 1),
-    column(
-        "Selector",
-        "A label query over pods that should match the pod count. Normally, the system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
-        1,
-    ),
-];
-
-fn columns() -> &'static [Column] {
-    &COLUMNS
-}
-
-fn row(job: &Value, now: Timestamp) -> Row {
-    let (spec, status) = (&job["spec"], &job["status"]);
-    let succeeded = status["succeeded"].as_i64().unwrap_or(0);
-    let completions = match (spec["completions"].as_i64(), spec["parallelism"].as_i64().unwrap_or(0)) {
-        (Some(wanted), _) => format!("{succeeded}/{wanted}"),
-        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
-        (None, _) => format!("{succeeded}/1"),
-    };
-    let time = |name: &str| status[name].as_str().and_then(|t| t.parse::<Timestamp>().ok());
-    let duration = match (time("startTime"), time("completionTime")) {
-        (None, _) => String::new(),
-        (Some(_), None) => since(&status["startTime"], now),
-        (Some(start), Some(end)) => duration::human(end.as_second() - start.as_second()),
-    };
-    let containers = items(&spec["template"]["spec"], "containers");
-    let join = |member: &str| containers.iter().map(|c| text(c, member)).collect::<Vec<_>>().join(",");
-    Row {
-        cells: vec![
-            name(job),
-            Value::from(state(job)),
-            Value::from(completions),
-            Value::from(duration),
-            age(job, now),
-            Value::from(join("name")),
-            Value::from(join("image")),
-            Value::from(selector_text(&spec["selector"])),
-        ],
-        conditions: Vec::new(),
-    }
-}
-
-fn state(job: &Value) -> &'static str {
-    let is = |type_: &str| {
-        items(&job["status"], "conditions").iter().any(|c| text(c, "type") == type_ && text(c, "status") == "True")
-    };
-    if is("Complete") {
-        "Complete"
-    } else if is("Failed") {
-        "Failed"
-    } else if has(&job["metadata"], "deletionTimestamp") {
-        "Terminating"
-    } else if is("Suspended") {
-        "Suspended"
-    } else if is("FailureTarget") {
-        "FailureTarget"
-    } else if is("SuccessCriteriaMet") {
-        "SuccessCriteriaMet"
-    } else {
-        "Running"
-    }
 }
