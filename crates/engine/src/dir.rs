@@ -62,6 +62,8 @@ pub(crate) struct SandboxConfig {
 pub(crate) struct RunState {
     /// Which boot of the machine it belongs to.
     pub(crate) boot_id: String,
+    /// The process that keeps it.
+    pub(crate) shim: ProcessId,
     /// First process of its process id namespace: all others end with it.
     pub(crate) init: ProcessId,
     /// The program, as seen from the host.

@@ -242,6 +242,12 @@ pub(crate) fn become_user(uid: Option<u32>, gid: Option<u32>, groups: Option<&[u
     Ok(())
 }
 
+/// Leaves the keyring of whoever started this process behind: what is in it is theirs.
+pub(crate) fn new_session_keyring() {
+    // SAFETY: joins an anonymous keyring; without keyrings in the kernel it fails and there is nothing to leave.
+    unsafe { libc::syscall(libc::SYS_keyctl, 1, std::ptr::null::<libc::c_char>()) };
+}
+
 /// Brings the loopback interface of this network namespace up.
 pub(crate) fn loopback_up() -> io::Result<()> {
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;

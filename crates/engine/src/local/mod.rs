@@ -324,6 +324,7 @@ impl ContainerEngine for LocalEngine {
         let serial = REMOVALS.fetch_add(1, Ordering::Relaxed);
         let gone = self.containers.join(format!("{GONE}{}-{serial}-{}", std::process::id(), id.0));
         blocking(move || {
+            start::reap(&directory);
             // First out of sight in one step, so that no half of it is ever found.
             match std::fs::rename(directory.path(), &gone) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -145,6 +145,17 @@ pub(super) fn bury(directory: &ContainerDir) -> Result<Exit> {
     directory.write_exit(&exit).map_err(io("record the container's end"))
 }
 
+/// Takes a shim that ended, where it is ours to take: it is if this process is the first one of a container itself, or
+/// has declared itself responsible for orphans.
+pub(super) fn reap(directory: &ContainerDir) {
+    let Ok(Some(run)) = directory.run_state() else { return };
+    let Some(pid) = Pid::from_raw(run.shim.pid).filter(|_| ProcessId::of(run.shim.pid) == Some(run.shim)) else {
+        return;
+    };
+    // Not a child: nothing happens. Still tidying up: its remains stay until this process ends.
+    let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
+}
+
 /// Ends a container by its first process, if that is still the one meant, and waits until everything in it is gone.
 fn end(init: ProcessId) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(init.pid) else { return Ok(()) };

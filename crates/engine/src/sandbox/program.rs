@@ -111,6 +111,7 @@ fn environment(config: &Config, uid: u32, extra: &[(String, String)]) -> Vec<(St
 pub(super) fn become_program(program: &Program, streams: Streams, config: &Config, facts: Facts) -> Result<(), NotRun> {
     let step = |step: &'static str| move |error: std::io::Error| cannot(&format!("{step}: {}", words(&error)));
     rustix::process::setsid().map_err(|error| step("start a session")(error.into()))?;
+    sys::new_session_keyring();
     connect(streams, program.uid, facts).map_err(step("connect the program's streams"))?;
     // Core files would go wherever the host's pattern says.
     let limit = rustix::process::getrlimit(rustix::process::Resource::Core);

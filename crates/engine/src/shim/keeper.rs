@@ -28,6 +28,9 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Most input that is held for a program that does not read.
 const MAX_INPUT: usize = 64 * 1024;
 
+/// How many seconds to try to put an exit on record.
+const RECORD_ATTEMPTS: u32 = 600;
+
 const OUTPUT_BUFFER: usize = 64 * 1024;
 
 /// Where the program's output comes from.
@@ -419,11 +422,8 @@ impl Keeper {
         let exit = self.exit();
         self.running.cgroups.remove();
         remove_made(&self.running.state.made);
-        let exit = match self.directory.write_exit(&exit) {
-            Ok(exit) => exit,
-            // Whoever waits is told all the same.
-            Err(_) => exit,
-        };
+        let mut recorded = self.directory.write_exit(&exit);
+        let exit = recorded.as_ref().unwrap_or(&exit).clone();
         let _ = fs::remove_file(SOCKET);
         self.flush_attached();
         for client in self.clients.iter() {
@@ -434,6 +434,14 @@ impl Keeper {
             };
         }
         let directory = self.directory.clone();
+        for _ in 0..RECORD_ATTEMPTS {
+            if recorded.is_ok() {
+                break;
+            }
+            // The disk is full. As long as this process lives nobody takes the container for lost.
+            std::thread::sleep(Duration::from_secs(1));
+            recorded = directory.write_exit(&exit);
+        }
         // Nobody has to wait for the rest.
         drop(self);
         for private in ["home", "tmp", "vartmp"] {

@@ -270,8 +270,10 @@ impl Attempt {
         let program = prepared.map_err(not_started)?;
         let init =
             ProcessId::of(self.init).ok_or_else(|| failed(directory, "the container's first process is gone"))?;
+        let shim = ProcessId::of(std::process::id().cast_signed());
         let state = RunState {
             boot_id: boot_id(),
+            shim: shim.unwrap_or(ProcessId { pid: 0, start: 0 }),
             init,
             program,
             started_at_nanos: now_nanos(),

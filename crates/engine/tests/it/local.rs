@@ -106,6 +106,88 @@ async fn killed_engine() {
     assert_eq!(text(&spec.log.path), format!("pid 2\n{lines}"), "every line once");
 }
 
+/// Not a test: starts containers until it is killed.
+#[tokio::test]
+#[ignore = "run by another test"]
+async fn engine_to_be_killed_while_starting() {
+    let scratch = PathBuf::from(std::env::var_os("ENGINE_TEST_SCRATCH").unwrap());
+    let specs: Vec<ContainerSpec> = serde_json::from_slice(&std::fs::read(scratch.join("specs")).unwrap()).unwrap();
+    let engine = local_engine(&scratch);
+    std::fs::write(scratch.join("started"), "").unwrap();
+    futures::future::join_all(specs.iter().map(|spec| engine.start(spec))).await;
+}
+
+/// The engine is killed at any moment of many starts: afterwards each container can be started, and ran exactly once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_starting() {
+    let Some(world) = World::local().await else { return };
+    for round in 0..12u64 {
+        let ran = world.directory(&format!("ran{round}"));
+        let once = |n| {
+            let mut spec = world.sh(&format!("echo $$ >> /ran/{n}; exit {n}"));
+            spec.mounts.push(mount(ran.clone(), "/ran", false));
+            spec
+        };
+        let specs: Vec<_> = (0..16).map(once).collect();
+        std::fs::write(world.path("specs"), serde_json::to_vec(&specs).unwrap()).unwrap();
+        let mut daemon = Command::new(std::env::current_exe().unwrap())
+            .args(["local::engine_to_be_killed_while_starting", "--exact", "--ignored"])
+            .env("ENGINE_TEST_SCRATCH", world.path(""))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("the engine starts", || world.path("started").exists()).await;
+        tokio::time::sleep(Duration::from_millis(round * 7)).await;
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        std::fs::remove_file(world.path("started")).unwrap();
+        let finish = async |spec: &ContainerSpec| {
+            world.engine.start(spec).await.unwrap();
+            world.wait(&spec.id).await
+        };
+        let exits = futures::future::join_all(specs.iter().map(finish)).await;
+        for (n, exit) in exits.into_iter().enumerate() {
+            assert_eq!((exit.code as usize, exit.error), (n, None));
+            let lines = std::fs::read_to_string(ran.join(n.to_string())).unwrap();
+            assert_eq!(lines.lines().count(), 1, "round {round}, container {n}: {lines:?}");
+        }
+    }
+}
+
+/// Shims are killed at any moment: each container ran at most once, and its end is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shims_killed_at_any_moment() {
+    let Some(world) = World::local().await else { return };
+    let ran = world.directory("ran");
+    let run = async |n: u64| {
+        let mut spec = world.sh(&format!("echo once >> /ran/{n}; sleep 0.02"));
+        spec.mounts.push(mount(ran.clone(), "/ran", false));
+        let directory = world.path("engine/containers").join(&spec.id.0);
+        let killing = async {
+            tokio::time::sleep(Duration::from_millis(n)).await;
+            for pid in processes(&directory) {
+                let _ = rustix::process::kill_process(
+                    rustix::process::Pid::from_raw(pid).unwrap(),
+                    rustix::process::Signal::KILL,
+                );
+            }
+        };
+        // The start may fail, or have to be made again; what counts is what is known afterwards.
+        let (_, ()) = tokio::join!(world.engine.start(&spec), killing);
+        let _ = world.engine.start(&spec).await;
+        let exit = world.wait(&spec.id).await;
+        let lines = std::fs::read_to_string(ran.join(n.to_string())).unwrap_or_default();
+        assert!(lines.lines().count() <= 1, "{lines:?}");
+        assert!(exit.code == 137 || exit.code == 128 || lines == "once\n", "{exit:?}");
+        world.engine.remove(&spec.id).await.unwrap();
+    };
+    for n in 0..60 {
+        run(n).await;
+    }
+    until("all processes are gone", || processes(&world.path("engine")).is_empty()).await;
+}
+
 #[tokio::test]
 async fn killed_shim() {
     let Some(world) = World::local().await else { return };
