@@ -6,7 +6,7 @@ pub const TASK: &str = "kubetask.io/task";
 pub const CRONTASK: &str = "kubetask.io/crontask";
 /// The BatchRun a Task was made by.
 pub const BATCHRUN: &str = "kubetask.io/batchrun";
-/// The index of a Task in its BatchRun.
+/// Annotation: the index of a Task in its BatchRun.
 pub const BATCH_INDEX: &str = "kubetask.io/batch-index";
 /// The Agent that carries a Task out.
 pub const AGENT: &str = "kubetask.io/agent";
@@ -30,6 +30,8 @@ pub const FULL_NAME_SUFFIX: &str = "-name";
 pub const TRIGGER: &str = "kubetask.io/trigger";
 /// Annotation on a BatchRun: "true" creates no further Tasks.
 pub const PAUSE: &str = "kubetask.io/pause";
+/// Annotation on a BatchRun: any new value runs again what failed.
+pub const RETRY: &str = "kubetask.io/retry";
 /// Annotation on a Task: the minute it was scheduled for, RFC 3339.
 pub const SCHEDULED_AT: &str = "kubetask.io/scheduled-at";
 /// Annotation on a Job: the hash of what it was made from.

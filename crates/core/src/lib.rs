@@ -10,9 +10,11 @@
 //! * [`cron`]: which runs of a CronTask are due. [`batch`]: which Tasks a BatchRun needs. [`retention`]: what is old.
 //! * [`convert`]: the older WorkspaceConfig becomes an Agent.
 
+pub mod batch;
 pub mod context;
-
+pub mod convert;
+pub mod cron;
 pub mod names;
-
+pub mod queue;
 pub mod retention;
 pub mod task;

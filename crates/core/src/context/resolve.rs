@@ -105,7 +105,7 @@ enum Content<'a> {
 }
 
 /// Objects that contexts refer to.
-pub struct Lookup<'a> {
+pub(super) struct Lookup<'a> {
     /// ConfigMaps by name.
     pub config_maps: &'a BTreeMap<String, Arc<ConfigMap>>,
     /// Secrets by name.

@@ -25,18 +25,20 @@ echo "kubetask: the agent ended with exit code $code. Its container stays for $K
 echo "kubetask: enter it:      kubectl exec -it -n $TASK_NAMESPACE $KUBETASK_POD_NAME -c agent -- sh"
 echo "kubetask: end it early:  kubectl patch task $TASK_NAME -n $TASK_NAMESPACE --type=merge -p '{\"spec\":{\"stop\":true}}'"
 sleep "$KUBETASK_KEEP_ALIVE_SECONDS" &
-wait $!
+sleeper=$!
+trap 'kill "$sleeper" 2>/dev/null; exit "$code"' TERM INT HUP
+wait "$sleeper"
 exit "$code""#;
 
 /// The argument vector that runs `command` and then keeps the container alive.
-pub fn wrap(command: &[String]) -> Vec<String> {
+pub(super) fn wrap(command: &[String]) -> Vec<String> {
     let mut argv = vec!["sh".to_owned(), "-c".to_owned(), SCRIPT.to_owned(), "kubetask".to_owned()];
     argv.extend_from_slice(command);
     argv
 }
 
 /// The seconds for which to keep the container alive, where a person is wanted. The Task's word overrides the Agent's.
-pub fn keep_alive_seconds(task: Option<&HumanInTheLoop>, agent: Option<&HumanInTheLoop>) -> Option<i32> {
+pub(super) fn keep_alive_seconds(task: Option<&HumanInTheLoop>, agent: Option<&HumanInTheLoop>) -> Option<i32> {
     let wanted = task.or(agent).filter(|h| h.enabled)?;
     Some(wanted.keep_alive_seconds.or(agent.and_then(|h| h.keep_alive_seconds)).unwrap_or(DEFAULT_KEEP_ALIVE_SECONDS))
 }
@@ -86,9 +88,12 @@ mod tests {
         while !seen.contains("end it early") {
             assert_ne!(std::io::BufRead::read_line(&mut reader, &mut seen).unwrap(), 0, "{seen}");
         }
+        // The signal must find the sleeper, too; a leftover would hold this pipe open.
+        std::thread::sleep(std::time::Duration::from_millis(100));
         let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
         assert!(killed.success());
         assert_eq!(child.wait().unwrap().code(), Some(3));
+        assert_eq!(std::io::Read::read_to_string(&mut reader, &mut seen).unwrap(), 0, "the sleeper is gone");
     }
 
     #[test]

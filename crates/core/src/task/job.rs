@@ -18,7 +18,7 @@ pub fn job_name(task: &Task) -> String {
 }
 
 /// Everything that must exist for the Task to run, in the order in which to create it; or what is missing.
-pub fn build(task: &Task, seen: &Seen, settings: &Settings) -> Result<Vec<Action>, Vec<Waiting>> {
+pub(super) fn build(task: &Task, seen: &Seen, settings: &Settings) -> Result<Vec<Action>, Vec<Waiting>> {
     let built_in;
     let agent = match &seen.agent {
         Some(agent) => &agent.spec,

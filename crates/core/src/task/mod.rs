@@ -139,8 +139,13 @@ fn without_job(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) ->
         plan.wake_at = now.checked_add(REFUSED_AGAIN).ok();
         return plan;
     }
-    draft.job_created(job_name(task));
-    Plan { actions, why: vec![Waiting::Starting], ..draft.into_plan() }
+    // A Job in a Kueue queue is created suspended.
+    let waiting = match steer::queue(task) {
+        Some(queue) => Waiting::KueueQueue { queue: queue.to_owned() },
+        None => Waiting::Starting,
+    };
+    draft.job_created(job_name(task), &waiting);
+    Plan { actions, why: vec![waiting], ..draft.into_plan() }
 }
 
 fn wait(mut draft: Draft<'_>, why: Vec<Waiting>) -> Plan {

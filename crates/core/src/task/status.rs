@@ -57,16 +57,9 @@ impl<'a> Draft<'a> {
     }
 
     /// The Job is about to be created.
-    pub(super) fn job_created(&mut self, name: String) {
-        self.admitted();
+    pub(super) fn job_created(&mut self, name: String, waiting: &Waiting) {
         self.status.job_name = Some(name);
-        self.status.queue_position = None;
-        self.starting();
-    }
-
-    /// The Pod is being prepared, and all is well.
-    pub(super) fn starting(&mut self) {
-        self.wait(&[Waiting::Starting]);
+        self.wait(std::slice::from_ref(waiting));
     }
 
     /// Says what the Task waits for: each condition tells all that concerns it.
@@ -78,6 +71,10 @@ impl<'a> Draft<'a> {
                 self.status.queue_position = Some(position);
             }
         }
+        // What waits for its Pod was admitted.
+        if why.iter().all(|w| w.condition() == conditions::RUNNING) {
+            self.admitted();
+        }
         for type_ in [conditions::ACCEPTED, conditions::CONTEXTS_RESOLVED, conditions::ADMITTED, conditions::RUNNING] {
             let mut concerned = why.iter().filter(|w| w.condition() == type_);
             let Some(first) = concerned.next() else { continue };
@@ -87,11 +84,6 @@ impl<'a> Draft<'a> {
                 message.push_str(&next.to_string());
             }
             self.set(type_, false, first.reason(), message);
-        }
-        if why.iter().all(|w| w.condition() != conditions::ADMITTED)
-            && why.iter().all(|w| w.condition() == conditions::RUNNING)
-        {
-            self.admitted();
         }
     }
 

@@ -93,7 +93,8 @@ fn is_suspended(job: &Job) -> bool {
     job.spec.as_ref().and_then(|s| s.suspend).unwrap_or(false)
 }
 
-fn queue(task: &Task) -> Option<&str> {
+/// The Kueue queue that the Task asks for.
+pub(super) fn queue(task: &Task) -> Option<&str> {
     task.metadata.labels.as_ref()?.get(labels::KUEUE_QUEUE).map(String::as_str)
 }
 

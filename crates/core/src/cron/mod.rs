@@ -1,0 +1,7 @@
+//! CronTasks: which runs are due, and the Tasks they make.
+
+mod plan;
+mod schedule;
+
+pub use plan::{CronPlan, ON_TIME, plan};
+pub use schedule::{Schedule, ScheduleError};
