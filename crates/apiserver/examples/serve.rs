@@ -21,6 +21,7 @@ async fn main() -> anyhow::Result<()> {
         service_account_key: Some(pki.service_account_key().to_owned()),
     };
     let api = ApiServer::new(Config { auth, ..Config::new(store) })?;
+    api.bootstrap().await?;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     let server = Server::start(api, pki, listener, ServeOptions::default())?;
     println!("https://{} {token} {}", server.address(), dir.join("pki/ca.crt").display());

@@ -13,6 +13,7 @@
 //! The server knows kinds only as table rows or CustomResourceDefinitions. It knows nothing of what its users build.
 
 pub mod auth;
+mod bootstrap;
 mod discovery;
 mod handlers;
 mod kubelet;

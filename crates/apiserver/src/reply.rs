@@ -6,7 +6,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNIN
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use crate::print::yaml;
+use crate::print::{protobuf, yaml};
+use crate::request::negotiate::ErrorFormat;
 use crate::request::{Format, Output};
 use crate::status::Failure;
 
@@ -62,11 +63,14 @@ fn to_bytes(document: &Value, output: Output) -> Vec<u8> {
 }
 
 /// A failure as a `Status` (or the few that are plain text).
-pub(crate) fn failure(failure: &Failure, format: Format) -> Response<Body> {
+pub(crate) fn failure(failure: &Failure, format: ErrorFormat) -> Response<Body> {
     let code = StatusCode::from_u16(failure.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = match failure.to_body() {
-        Ok(status) => value(code, &status, Output { format, ..Output::JSON }),
-        Err(plain) => text(code, plain),
+    let mut response = match (failure.as_status(), format) {
+        (Err(plain), _) => text(code, plain),
+        (Ok(status), ErrorFormat::Object(format)) => value(code, &status.to_value(), Output { format, ..Output::JSON }),
+        (Ok(status), ErrorFormat::Protobuf) => {
+            bytes(code, "application/vnd.kubernetes.protobuf", protobuf::status(status))
+        }
     };
     if let Some(value) = failure.retry_after().and_then(|s| HeaderValue::from_str(&s.to_string()).ok()) {
         response.headers_mut().insert(RETRY_AFTER, value);

@@ -87,6 +87,9 @@ pub enum StartError {
     /// The key for service account tokens is of no use.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The first objects could not be stored.
+    #[error("cannot make the system namespaces")]
+    Bootstrap(#[from] kubetask_store::WriteError),
 }
 
 /// An API server.
@@ -131,6 +134,14 @@ impl ApiServer {
         };
         inner.registry.refresh(&inner.store);
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes what every cluster has (the system namespaces, the well-known ClusterRoles) and forgets the history up to
+    /// there. To be called once, before serving.
+    pub async fn bootstrap(&self) -> std::result::Result<(), StartError> {
+        crate::bootstrap::run(&self.inner).await?;
+        self.inner.store.compact(self.inner.store.revision());
+        Ok(())
     }
 
     /// The service that answers for containers (logs, exec, attach, portforward). Only the first call counts.

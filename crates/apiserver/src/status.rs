@@ -365,12 +365,17 @@ impl Failure {
         }
     }
 
-    /// The `Status` object, or the text for the few plain answers.
-    pub(crate) fn to_body(&self) -> std::result::Result<Value, &'static str> {
+    /// The `Status`, or the text of the few plain answers.
+    pub(crate) fn as_status(&self) -> std::result::Result<&Status, &'static str> {
         match &*self.0 {
-            Inner::Status(status) => Ok(status.to_value()),
+            Inner::Status(status) => Ok(status),
             Inner::Text(_, text) => Err(text),
         }
+    }
+
+    /// The `Status` as JSON, or the text of the few plain answers.
+    pub(crate) fn to_body(&self) -> std::result::Result<Value, &'static str> {
+        self.as_status().map(Status::to_value)
     }
 
     /// Seconds for the `Retry-After` header.

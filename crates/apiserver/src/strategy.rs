@@ -342,6 +342,9 @@ pub(crate) fn schema(resource: &Resource) -> std::sync::Arc<kubetask_schema::mod
 pub(crate) fn invalid(resource: &Resource, object: &Value, errors: &[Error]) -> Failure {
     let kind = text(object, "kind");
     let kind = if resource.is_custom() && !kind.is_empty() { kind } else { &resource.kind };
-    let gk = crate::status::GroupResource { group: &resource.group, resource: kind };
+    // Views of another kind are validated as that kind.
+    let view = resource.builtin_kind().is_some_and(|kind| kind.converts());
+    let group = if view { "" } else { resource.group.as_str() };
+    let gk = crate::status::GroupResource { group, resource: kind };
     Failure::invalid(gk, object::meta(object, "name"), errors)
 }

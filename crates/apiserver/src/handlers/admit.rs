@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Call;
 use crate::object::{self, metadata_mut};
-use crate::registry::{CRDS, Resource, lifecycle};
+use crate::registry::Resource;
 use crate::request::Target;
 use crate::status::{Cause, Failure, GroupResource, Result};
 
@@ -89,13 +89,6 @@ pub(super) fn update(
         limits::check(call, resource, target, object)?;
     }
     Ok(())
-}
-
-/// Establishes a new definition if it can be.
-pub(super) fn establish(call: &Call, resource: &Resource, object: &mut Value, now: &str) {
-    if &*resource.bucket == CRDS {
-        lifecycle::establish(object, &call.server.registry.snapshot(), now);
-    }
 }
 
 fn label_namespace(object: &mut Value) {

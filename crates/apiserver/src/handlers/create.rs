@@ -13,7 +13,7 @@ use super::update::Ownership;
 use super::write::{self, Refused};
 use super::{Call, admit, get};
 use crate::object::{self, metadata_mut};
-use crate::registry::Resource;
+use crate::registry::{CRDS, Resource, lifecycle};
 use crate::reply;
 use crate::request::options::WriteOptions;
 use crate::request::{Output, Shape, Target};
@@ -83,7 +83,6 @@ pub(crate) async fn create(
         write::track(resource, None, &mut object, Part::Main, &options.field_manager, &now);
     }
     strategy::prepare_create(resource, &mut object);
-    admit::establish(call, resource, &mut object, &now);
     check_name(resource, &object)?;
     let errors = strategy::validate_create(resource, &object);
     if !errors.is_empty() {
@@ -91,7 +90,29 @@ pub(crate) async fn create(
     }
     admit::validate(call, resource, target, &object)?;
     call.warnings.extend(strategy::warnings(resource, &object, None));
-    store(call, resource, target, object, options, generated).await
+    let outcome = store(call, resource, target, object, options, generated).await?;
+    if let (Outcome::Stored(entry), CRDS) = (&outcome, &*resource.bucket) {
+        establish(call, resource, entry).await;
+    }
+    Ok(outcome)
+}
+
+/// Establishes a new definition, so that what it defines is served before the answer is sent. If that fails, the
+/// controller will do it.
+async fn establish(call: &Call, resource: &Arc<Resource>, entry: &Arc<Entry>) {
+    let live = object::decode(entry);
+    let mut object = live.clone();
+    let now = object::now();
+    if !lifecycle::establish(&mut object, &call.server.registry.snapshot(), &now) {
+        return;
+    }
+    write::track(resource, Some(&live), &mut object, Part::Status, "kube-apiserver", &now);
+    metadata_mut(&mut object).remove("resourceVersion");
+    let expect = Expect::Revision(entry.revision);
+    let unsealed = write::seal(resource, object);
+    if write::put(call, resource, &entry.key, &entry.key, expect, unsealed).await.is_err() {
+        tracing::debug!(name = %entry.key, "the definition was changed before it was established");
+    }
 }
 
 /// Stores a finished new object, trying further names if a generated one is taken.

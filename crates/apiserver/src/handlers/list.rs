@@ -219,9 +219,13 @@ pub(crate) fn answer(call: &Call, resource: &Resource, page: &Page, output: Outp
         Shape::Table => {
             let include = table::IncludeObject::parse(call.query.get("includeObject"))?;
             let now = jiff::Timestamp::now();
-            let rows =
-                page.entries.iter().map(|e| table::row(resource, e, include, output.meta_version, now)).collect();
-            let document = table::document(table::columns(resource), rows, metadata(page, false), output.meta_version);
+            let row = |entry: &Arc<Entry>| table::row(resource, entry, include, output.meta_version, now);
+            let rows: Vec<Value> = page.entries.iter().map(row).collect();
+            let mut document =
+                table::document(table::columns(resource), rows, metadata(page, false), output.meta_version);
+            if page.entries.is_empty() && &*resource.bucket == crate::registry::CRDS {
+                document["rows"] = Value::Null;
+            }
             Ok(reply::value(StatusCode::OK, &document, output))
         }
     }

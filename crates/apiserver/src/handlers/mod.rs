@@ -17,7 +17,7 @@ mod subresource;
 mod token;
 mod update;
 mod watch;
-mod write;
+pub(crate) mod write;
 
 use std::sync::Arc;
 

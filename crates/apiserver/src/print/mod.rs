@@ -2,5 +2,6 @@
 
 pub(crate) mod jsonpath;
 pub(crate) mod partial;
+pub(crate) mod protobuf;
 pub(crate) mod table;
 pub(crate) mod yaml;

@@ -19,7 +19,6 @@ pub(crate) struct Definition {
     pub(crate) name: String,
     pub(crate) group: String,
     pub(crate) established: bool,
-    pub(crate) terminating: bool,
     generation: i64,
     /// Objects stored before this revision were defaulted by an older schema.
     schema_since: u64,
@@ -100,7 +99,7 @@ impl Definition {
             })
             .collect();
         let name = text(&object["metadata"]["name"]);
-        Self { revision, name, group, established, terminating, generation, schema_since, resources }
+        Self { revision, name, group, established, generation, schema_since, resources }
     }
 
     /// A version that did not change keeps what was compiled from it.

@@ -1,20 +1,19 @@
 //! CustomResourceDefinitions on their way in and out.
 //!
-//! A definition whose names nobody else has is established in the write that creates it, so that its resources are served
-//! before the answer. Disputed names, and the removal of a deleted definition's objects, are a controller's business.
+//! A definition whose names nobody else has is established at once, so that its resources are served before the answer. Disputed names, and the removal of a deleted definition's objects, are a controller's business.
 
 use serde_json::{Value, json};
 
 use super::Snapshot;
-use crate::object::{self, metadata_mut};
+use crate::object;
 
 /// Keeps a deleted definition until its objects are gone.
 pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
-/// Accepts the names of a new definition if they are free.
-pub(crate) fn establish(object: &mut Value, snapshot: &Snapshot, now: &str) {
+/// Accepts the names of a new definition; false if another definition has one of them.
+pub(crate) fn establish(object: &mut Value, snapshot: &Snapshot, now: &str) -> bool {
     if disputed(object, snapshot) {
-        return;
+        return false;
     }
     let condition = |type_: &str, reason: &str, message: &str| json!({"type": type_, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message});
     let accepted = object["spec"]["names"].clone();
@@ -23,6 +22,7 @@ pub(crate) fn establish(object: &mut Value, snapshot: &Snapshot, now: &str) {
         condition("NamesAccepted", "NoConflicts", "no conflicts found"),
         condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
     ]);
+    true
 }
 
 /// Whether another definition of the group has one of the names.

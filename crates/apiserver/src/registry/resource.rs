@@ -90,11 +90,6 @@ impl Resource {
         GroupResource { group: &self.group, resource: &self.plural }
     }
 
-    /// The kind in messages: `Job.batch`.
-    pub(crate) fn gk(&self) -> GroupResource<'_> {
-        GroupResource { group: &self.group, resource: &self.kind }
-    }
-
     /// The table row, for built-in kinds.
     pub(crate) fn builtin_kind(&self) -> Option<&'static Kind> {
         match &self.source {

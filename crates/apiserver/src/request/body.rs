@@ -30,6 +30,7 @@ pub(crate) struct Document {
 pub(crate) async fn read(body: Body, limit: usize, patience: Duration) -> Result<Bytes> {
     use http_body::Body as _;
     if body.size_hint().lower() > limit as u64 {
+        drain(body, limit, patience).await;
         return Err(Failure::too_large(limit));
     }
     match tokio::time::timeout(patience, collect(body, limit)).await {
@@ -47,6 +48,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes> {
         let Ok(data) = frame.into_data() else { continue };
         total += data.len();
         if total > limit {
+            drain(body, limit, DRAIN_TIME).await;
             return Err(Failure::too_large(limit));
         }
         match first.take() {
@@ -60,6 +62,25 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes> {
         }
     }
     Ok(first.unwrap_or_else(|| rest.freeze()))
+}
+
+/// How long the rest of a refused body is listened to.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Throws a refused body away, within reason: a client that is still sending would not see the answer otherwise.
+async fn drain(mut body: Body, limit: usize, patience: Duration) {
+    let read = async {
+        let mut left = limit.saturating_mul(4);
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            if length > left {
+                return;
+            }
+            left -= length;
+        }
+    };
+    // Whatever comes of it, the body is refused.
+    let _ = tokio::time::timeout(patience.min(DRAIN_TIME), read).await;
 }
 
 /// The media type of an object in a body. A missing type is JSON.

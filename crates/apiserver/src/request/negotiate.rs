@@ -91,10 +91,26 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query, offers: Offers) -> R
     Err(Failure::not_acceptable(format!("406: Not Acceptable\n\nAvailable representations: {TYPES}{streams}"), true))
 }
 
-/// The format for an error, which must be written whatever the client accepts.
-pub(crate) fn error_format(headers: &HeaderMap) -> Format {
+/// The form of an error, which must be written whatever the client accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorFormat {
+    /// As an object would be.
+    Object(Format),
+    /// The client accepts nothing but protobuf.
+    Protobuf,
+}
+
+/// Chooses the form of an error.
+pub(crate) fn error_format(headers: &HeaderMap) -> ErrorFormat {
     let offers = Offers { transforms: true, custom: false, watch: true };
-    negotiate(headers, &Query::default(), offers).map_or(Format::Json, |output| output.format)
+    match negotiate(headers, &Query::default(), offers) {
+        Ok(output) => ErrorFormat::Object(output.format),
+        Err(_) => {
+            let accept = headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let protobuf = accept.contains("application/vnd.kubernetes.protobuf");
+            if protobuf { ErrorFormat::Protobuf } else { ErrorFormat::Object(Format::Json) }
+        }
+    }
 }
 
 enum Clause {

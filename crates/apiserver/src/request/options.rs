@@ -19,8 +19,6 @@ pub(crate) enum FieldValidation {
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) field_manager: String,
-    /// Whether the request named the manager itself.
-    pub(crate) explicit_manager: bool,
     pub(crate) field_validation: FieldValidation,
     pub(crate) force: Option<bool>,
 }
@@ -82,9 +80,8 @@ impl WriteOptions {
         if !errors.is_empty() {
             return Err(Failure::invalid_options(kind, &errors));
         }
-        let explicit_manager = !manager.is_empty();
-        let field_manager = if explicit_manager { manager.to_owned() } else { manager_of(user_agent) };
-        Ok(Self { dry_run, field_manager, explicit_manager, field_validation, force })
+        let field_manager = if !manager.is_empty() { manager.to_owned() } else { manager_of(user_agent) };
+        Ok(Self { dry_run, field_manager, field_validation, force })
     }
 }
 
