@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 150;
 /// Deepest nesting of brackets, and most unary operators and conditionals, that the parser is given.
 const MAX_NESTING: usize = 60;
 /// Stack of the thread that parses; the parser recurses deeply. It is address space, not memory.
-const STACK: usize = 256 << 20;
+const STACK: usize = 128 << 20;
 
 /// Runs `work` where deep recursion is safe.
 ///
