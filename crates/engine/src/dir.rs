@@ -131,15 +131,16 @@ impl ContainerDir {
         self.path.join(name)
     }
 
-    /// Creates the directory (of mode 0700) where it is missing and writes what to run.
+    /// Creates the directory (of mode 0700) where it is missing and writes what to run. Only for one that was never launched.
     pub(crate) fn prepare(&self, config: &Config) -> io::Result<()> {
         let made = std::fs::DirBuilder::new().mode(0o700).create(&self.path);
         match made {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
+        self.unmark_launched();
         // Made durable by `mark_launched`: before that nothing has happened that anyone must remember.
-        self.write("spec.json", &serde_json::to_vec(config)?, Durability::ProcessCrash)
+        self.write("spec.json", &serde_json::to_vec(config)?)
     }
 
     pub(crate) fn config(&self) -> io::Result<Option<Config>> {
@@ -152,7 +153,7 @@ impl ContainerDir {
 
     pub(crate) fn write_run_state(&self, state: &RunState) -> io::Result<()> {
         // Says nothing that outlives the processes, so it need not outlive the machine.
-        self.write("state.json", &serde_json::to_vec(state)?, Durability::ProcessCrash)
+        self.write("state.json", &serde_json::to_vec(state)?)
     }
 
     /// When it was launched, going by the mark.
@@ -168,8 +169,10 @@ impl ContainerDir {
 
     /// From here on the container counts as started, come what may. Fails if it already was.
     pub(crate) fn mark_launched(&self) -> io::Result<()> {
-        File::open(self.file("spec.json"))?.sync_all()?;
+        // Created first, so that a journalling file system writes it with what follows. Should power fail in between, it may be
+        // there without a whole specification, which `look` knows to mean: not yet.
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.file("launched"))?;
+        File::open(self.file("spec.json"))?.sync_all()?;
         File::open(&self.path)?.sync_all()?;
         if let Some(containers) = self.path.parent() {
             File::open(containers)?.sync_all()?;
@@ -177,17 +180,29 @@ impl ContainerDir {
         Ok(())
     }
 
-    /// Writes how it ended, unless that is known already; returns what counts.
+    /// It was not launched after all.
+    pub(crate) fn unmark_launched(&self) {
+        let _ = std::fs::remove_file(self.file("launched"));
+    }
+
+    /// Writes how it ended, unless that is known already; returns what counts. Whoever looks sees it at once;
+    /// [`sync_exit`](Self::sync_exit) makes it outlast a power failure.
     pub(crate) fn write_exit(&self, exit: &Exit) -> io::Result<Exit> {
         if let Some(known) = self.exit()? {
             return Ok(known);
         }
-        self.write("exit.json", &serde_json::to_vec(exit)?, Durability::PowerLoss)?;
+        self.write("exit.json", &serde_json::to_vec(exit)?)?;
         Ok(exit.clone())
     }
 
+    pub(crate) fn sync_exit(&self) -> io::Result<()> {
+        File::open(self.file("exit.json"))?.sync_all()?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// How it ended. One that power failed on before it was written out is as good as none.
     pub(crate) fn exit(&self) -> io::Result<Option<Exit>> {
-        self.read("exit.json")
+        self.read("exit.json").or_else(none_if_torn)
     }
 
     /// Takes the lock that says "a shim lives". `None`: another one has it.
@@ -217,7 +232,8 @@ impl ContainerDir {
         if let Some(exit) = self.exit()? {
             return Ok(Seen::Ended(exit));
         }
-        Ok(if self.is_launched() { Seen::Died } else { Seen::Absent })
+        let whole = self.config().or_else(none_if_torn)?.is_some();
+        Ok(if self.is_launched() && whole { Seen::Died } else { Seen::Absent })
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
@@ -230,7 +246,7 @@ impl ContainerDir {
         }
     }
 
-    fn write(&self, name: &str, content: &[u8], durability: Durability) -> io::Result<()> {
+    fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
         // Several may write the same file: each through a file of its own.
         static WRITES: AtomicU64 = AtomicU64::new(0);
         let serial = WRITES.fetch_add(1, Ordering::Relaxed);
@@ -238,21 +254,12 @@ impl ContainerDir {
         let mut file =
             std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
-        if durability == Durability::PowerLoss {
-            file.sync_all()?;
-        }
-        std::fs::rename(&temporary, self.file(name))?;
-        if durability == Durability::PowerLoss {
-            File::open(&self.path)?.sync_all()?;
-        }
-        Ok(())
+        std::fs::rename(&temporary, self.file(name))
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Durability {
-    ProcessCrash,
-    PowerLoss,
+fn none_if_torn<T>(error: io::Error) -> io::Result<Option<T>> {
+    if error.kind() == ErrorKind::InvalidData { Ok(None) } else { Err(error) }
 }
 
 /// Identifies this boot of the machine.

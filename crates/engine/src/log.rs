@@ -80,6 +80,13 @@ impl LogWriter {
         self.write_batch();
     }
 
+    /// Makes what was written outlast a power failure.
+    pub(crate) fn sync(&self) {
+        if let Some(file) = &self.file {
+            let _ = file.sync_data();
+        }
+    }
+
     /// Whether text without a line break is being held back.
     pub(crate) fn has_partial(&self) -> bool {
         self.pending.iter().any(|text| !text.is_empty())

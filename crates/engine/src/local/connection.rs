@@ -58,7 +58,8 @@ impl Connection {
             let received = match self.stream.async_io(Interest::READABLE, read).await {
                 Ok(received) if received.length == 0 => return Ok(None),
                 Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                // Said once, when it closed without reading everything; what it had said before is still to come.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
                 Err(error) => return Err(error),
             };
             self.received.extend_from_slice(&buffer[..received.length]);

@@ -29,13 +29,13 @@ pub(super) fn start(directory: &ContainerDir, config: &Config, shim: &Path) -> R
         match directory.look().map_err(io("look at the container"))? {
             Seen::Absent => {}
             Seen::Alive => match directory.run_state().map_err(io("read the container's state"))? {
-                Some(_) => return state(directory, &config.spec, None),
+                Some(run) if run.program != 0 => return state(directory, &config.spec, None),
                 // Its shim was started by an engine that is gone, or by another one.
-                None if begun.elapsed() < PATIENCE => {
+                _ if begun.elapsed() < PATIENCE => {
                     std::thread::sleep(Duration::from_millis(2));
                     continue;
                 }
-                None => return Err(EngineError::Start("it has been starting for too long".to_owned())),
+                _ => return Err(EngineError::Start("it has been starting for too long".to_owned())),
             },
             Seen::Ended(exit) => return state(directory, &config.spec, Some(exit)),
             Seen::Died => {
@@ -115,7 +115,7 @@ pub(super) fn state(directory: &ContainerDir, spec: &ContainerSpec, exit: Option
     Ok(ContainerState {
         id: spec.id.clone(),
         labels: spec.labels.clone(),
-        pid: run.as_ref().map(|run| run.program).filter(|_| exit.is_none()),
+        pid: run.as_ref().map(|run| run.program).filter(|&pid| pid != 0 && exit.is_none()),
         started_at_nanos: run.map_or_else(|| directory.launched_at_nanos(), |run| run.started_at_nanos),
         exit,
     })
@@ -142,7 +142,9 @@ pub(super) fn bury(directory: &ContainerDir) -> Result<Exit> {
         finished_at_nanos: now_nanos(),
         error: Some(error.to_owned()),
     };
-    directory.write_exit(&exit).map_err(io("record the container's end"))
+    let exit = directory.write_exit(&exit).map_err(io("record the container's end"))?;
+    directory.sync_exit().map_err(io("record the container's end"))?;
+    Ok(exit)
 }
 
 /// Takes a shim that ended, where it is ours to take: it is if this process is the first one of a container itself, or

@@ -353,7 +353,8 @@ pub(crate) fn receive<T: for<'de> Deserialize<'de>>(socket: &OwnedFd) -> io::Res
         match control::receive(socket, &mut bytes) {
             Ok(received) if received.length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(received) => return Ok((serde_json::from_slice(&bytes[..received.length])?, received)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Reset, once: it closed without reading everything. What it had said before is still to come.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionReset) => {}
             Err(error) => return Err(error),
         }
     }

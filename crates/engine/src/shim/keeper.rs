@@ -434,6 +434,7 @@ impl Keeper {
             };
         }
         let directory = self.directory.clone();
+        self.log.sync();
         for _ in 0..RECORD_ATTEMPTS {
             if recorded.is_ok() {
                 break;
@@ -442,6 +443,7 @@ impl Keeper {
             std::thread::sleep(Duration::from_secs(1));
             recorded = directory.write_exit(&exit);
         }
+        let _ = directory.sync_exit();
         // Nobody has to wait for the rest.
         drop(self);
         for private in ["home", "tmp", "vartmp"] {

@@ -255,38 +255,41 @@ impl Attempt {
 
     /// Puts the container on record and lets the program run.
     fn go(&mut self, directory: &ContainerDir, cgroups: &Cgroups) -> Result<RunState, Report> {
-        // The record is made durable while init builds the root.
-        let marked = directory.mark_launched();
-        let prepared = self.prepared(directory);
-        marked.map_err(|error| Report::Broken(format!("record the start: {error}")))?;
         let not_started = |error: SetupError| match error {
             SetupError::Unavailable(reason) => {
                 // Nothing was launched, so it may be tried again.
-                let _ = fs::remove_file(directory.file("launched"));
+                directory.unmark_launched();
                 Report::Unavailable(reason)
             }
             SetupError::Container(reason) => failed(directory, &reason),
         };
-        let program = prepared.map_err(not_started)?;
-        let init =
-            ProcessId::of(self.init).ok_or_else(|| failed(directory, "the container's first process is gone"))?;
-        let shim = ProcessId::of(std::process::id().cast_signed());
-        let state = RunState {
+        // The record is made durable while init builds the root. Only then may the program run, but it need not wait for
+        // this process to notice that it is ready: the word to go is there already.
+        let mut state = RunState {
             boot_id: boot_id(),
-            shim: shim.unwrap_or(ProcessId { pid: 0, start: 0 }),
-            init,
-            program,
+            shim: ProcessId::of(std::process::id().cast_signed()).unwrap_or(ProcessId { pid: 0, start: 0 }),
+            init: ProcessId::of(self.init).unwrap_or(ProcessId { pid: 0, start: 0 }),
+            program: 0,
             started_at_nanos: now_nanos(),
             cgroups: cgroups.paths.clone(),
-            made: self.made.clone(),
+            made: Vec::new(),
         };
-        directory.write_run_state(&state).map_err(|error| failed(directory, &format!("record the start: {error}")))?;
-        init::send(&self.handshake, &Handshake::Run, &[]).map_err(|error| failed(directory, &error.to_string()))?;
-        match init::receive::<Handshake>(&self.handshake) {
-            Ok((Handshake::Failed(reason), _)) => Err(failed(directory, &reason)),
-            // The socket ended with the program's execve.
-            _ => Ok(state),
+        if let Err(error) = directory.write_run_state(&state).and_then(|()| directory.mark_launched()) {
+            directory.unmark_launched();
+            return Err(Report::Broken(format!("record the start: {error}")));
         }
+        // Where nobody is there to hear it, listening says why.
+        let _ = init::send(&self.handshake, &Handshake::Run, &[]);
+        state.program = self.prepared(directory).map_err(not_started)?;
+        state.made.clone_from(&self.made);
+        // The socket ends with the program's execve.
+        if let Ok((Handshake::Failed(reason), _)) = init::receive(&self.handshake) {
+            return Err(failed(directory, &reason));
+        }
+        state.started_at_nanos = now_nanos();
+        // It runs: that it could not be written down is no reason to end it.
+        let _ = directory.write_run_state(&state);
+        Ok(state)
     }
 
     fn into_running(self, state: RunState, cgroups: Cgroups) -> Running {
@@ -356,7 +359,7 @@ fn failed(directory: &ContainerDir, reason: &str) -> Report {
         finished_at_nanos: now_nanos(),
         error: Some(format!("unable to start container process: {reason}")),
     };
-    match directory.write_exit(&exit) {
+    match directory.write_exit(&exit).and_then(|exit| directory.sync_exit().map(|()| exit)) {
         Ok(exit) => Report::Failed(exit),
         Err(error) => Report::Broken(format!("record the failure: {error}")),
     }
