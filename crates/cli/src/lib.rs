@@ -1,4 +1,94 @@
-//! The kubetask command.
+//! The `kubetask` command.
+//!
+//! [`args`] describes the command line; [`commands`] has a file per command; [`connect`] finds the API server and
+//! [`server`] runs one; [`manifest`] reads manifests; [`follow`] follows a Task; [`output`] is the one gate to the user;
+//! [`exit_codes`] lists how commands end.
 
-/// Entry point.
-pub fn main() {}
+pub mod args;
+pub mod commands;
+pub mod connect;
+pub mod duration;
+pub mod error;
+pub mod exit_codes;
+pub mod fetch;
+pub mod follow;
+mod logging;
+pub mod manifest;
+pub mod output;
+pub mod paths;
+pub mod resources;
+pub mod server;
+pub mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use error::{CommandError, CommandResult};
+use output::Output;
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    // A container's keeper is this program too; it must be nothing else: no threads, no runtime, no signal handlers.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == kubetask_engine::SHIM_ARGUMENT) {
+        return kubetask_engine::shim_main(std::env::args_os());
+    }
+    // `git` asks for credentials by running this program with its question alone.
+    if std::env::var_os("KUBETASK_ASKPASS").is_some() {
+        commands::context::answer();
+        return ExitCode::SUCCESS;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let help = !error.use_stderr();
+            // Nobody to print to is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(if help { exit_codes::OK } else { exit_codes::USAGE });
+        }
+    };
+    let output = Output::new(cli.global.quiet, cli.global.color);
+    logging::init(cli.global.verbose, matches!(cli.command, Command::Up(_)));
+    match run(cli, output) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn run(cli: Cli, output: Output) -> CommandResult {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Down(args) => commands::down::run(&args, &global, output),
+        Command::Status(args) => commands::status::run(&args, &global, output),
+        Command::Kubeconfig(args) => commands::kubeconfig::run(&args, &global, output),
+        Command::Crds(_) => commands::crds::run(output),
+        Command::Completion(args) => commands::completion::run(&args, output),
+        Command::Version(args) => commands::version::run(&args, output),
+        Command::Context(args) => commands::context::run(&args),
+        Command::Run(args) => block_on(commands::run::run(args, &global, output)),
+        Command::Up(args) => block_on(commands::up::run(args, &global, output)),
+        Command::Apply(args) => block_on(commands::apply::run(args, &global, output)),
+        Command::Get(args) => block_on(commands::get::run(args, &global, output)),
+        Command::Describe(args) => block_on(commands::describe::run(args, &global, output)),
+        Command::Logs(args) => block_on(commands::logs::run(args, &global, output)),
+        Command::Wait(args) => block_on(commands::wait::run(args, &global, output)),
+        Command::Stop(args) => block_on(commands::stop::run(args, &global, output)),
+        Command::Delete(args) => block_on(commands::delete::run(args, &global, output)),
+    }
+}
+
+fn block_on(future: impl Future<Output = CommandResult>) -> CommandResult {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CommandError::failure(format!("cannot start: {e}")))?;
+    let result = runtime.block_on(future);
+    // Nothing that is still running (a log stream, a watch) is worth waiting for.
+    runtime.shutdown_background();
+    result
+}

@@ -1,5 +1,7 @@
 //! The `kubetask` binary.
 
-fn main() {
-    kubetask::main();
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kubetask::main()
 }

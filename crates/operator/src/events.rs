@@ -10,7 +10,6 @@ use kube::api::{Api, PostParams};
 use kube::{Client, Resource};
 use kubetask_core::task::EventNote;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 type CoreEvent = k8s_openapi::api::core::v1::Event;
 
@@ -36,20 +35,14 @@ impl Recorder {
     }
 }
 
-/// A recorder, and the future that writes what it takes.
-pub fn recorder(client: Client, cancel: CancellationToken) -> (Recorder, impl Future<Output = ()> + Send) {
+/// A recorder, and the future that writes what it takes; it ends when the last clone of the recorder is gone.
+pub fn recorder(client: Client) -> (Recorder, impl Future<Output = ()> + Send) {
     let (sender, receiver) = mpsc::channel(BACKLOG);
-    (Recorder { sender }, write(client, receiver, cancel))
+    (Recorder { sender }, write(client, receiver))
 }
 
-async fn write(client: Client, mut events: mpsc::Receiver<CoreEvent>, cancel: CancellationToken) {
-    loop {
-        let event = tokio::select! {
-            biased;
-            event = events.recv() => event,
-            () = cancel.cancelled() => None,
-        };
-        let Some(event) = event else { return };
+async fn write(client: Client, mut events: mpsc::Receiver<CoreEvent>) {
+    while let Some(event) = events.recv().await {
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         let params = PostParams { field_manager: Some(crate::FIELD_MANAGER.to_owned()), ..PostParams::default() };
         if let Err(error) = Api::<CoreEvent>::namespaced(client.clone(), &namespace).create(&params, &event).await {

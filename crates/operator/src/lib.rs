@@ -43,7 +43,7 @@ impl Operator {
 pub fn start(client: Client, config: OperatorConfig) -> Operator {
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let (recorder, writer) = events::recorder(client.clone(), cancel.clone());
+    let (recorder, writer) = events::recorder(client.clone());
     tasks.spawn(writer);
     tasks.spawn(task::run(client, config, recorder, cancel.clone()));
     Operator { cancel, tasks }

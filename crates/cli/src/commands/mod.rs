@@ -1,0 +1,18 @@
+//! The commands, a file each. Each has its arguments and one `run` function.
+
+pub mod apply;
+pub mod completion;
+pub mod context;
+pub mod crds;
+pub mod delete;
+pub mod describe;
+pub mod down;
+pub mod get;
+pub mod kubeconfig;
+pub mod logs;
+pub mod run;
+pub mod status;
+pub mod stop;
+pub mod up;
+pub mod version;
+pub mod wait;

@@ -1,0 +1,176 @@
+//! From the command line to Tasks on the server.
+
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use kube::runtime::wait::{await_condition, conditions};
+use kubetask_api::{Task, TaskSpec};
+use serde_json::Value;
+
+use super::RunArgs;
+use super::adhoc::AdHoc;
+use crate::args::GlobalArgs;
+use crate::commands::apply::FIELD_MANAGER;
+use crate::connect::Connection;
+use crate::error::{CommandError, CommandResult, chain};
+use crate::manifest::{Manifest, check, load, order};
+use crate::output::Output;
+
+/// What is to be run, read and understood, but not sent yet.
+#[derive(Debug)]
+pub enum Request {
+    /// Manifests.
+    Manifests(Vec<Manifest>),
+    /// A prompt for an Agent.
+    Prompt(String),
+    /// A command.
+    Command(AdHoc),
+}
+
+/// A Task that was submitted.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Request {
+    /// Reads what the command line names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_args(args: &RunArgs) -> CommandResult<Self> {
+        if !args.command.is_empty() {
+            return Ok(Self::Command(AdHoc::from_args(args)?));
+        }
+        if let Some(prompt) = &args.prompt {
+            if prompt.trim().is_empty() {
+                return Err(CommandError::usage("the prompt is empty"));
+            }
+            return Ok(Self::Prompt(prompt.clone()));
+        }
+        let mut manifests = load::load(&args.filename)?;
+        if !manifests.iter().any(|m| m.is("Task")) {
+            return Err(CommandError::usage(format!("{}: there is no Task in it", args.filename.join(", ")))
+                .hint("`kubetask apply` creates objects of other kinds"));
+        }
+        if let Some(timeout) = args.timeout {
+            for task in manifests.iter_mut().filter(|m| m.is("Task")) {
+                if let Some(spec) = task.object.get_mut("spec").and_then(Value::as_object_mut) {
+                    spec.insert("timeoutSeconds".to_owned(), Value::from(seconds(timeout)));
+                }
+            }
+        }
+        order::sort(&mut manifests);
+        Ok(Self::Manifests(manifests))
+    }
+}
+
+/// Creates everything.
+///
+/// # Errors
+/// When the server says no; manifests are checked as a whole first.
+pub async fn submit(
+    request: Request,
+    args: &RunArgs,
+    connection: &Connection,
+    global: &GlobalArgs,
+    output: Output,
+) -> CommandResult<Vec<Submitted>> {
+    let namespace = connection.namespace.clone();
+    let timeout = args.timeout.map(seconds);
+    match request {
+        Request::Manifests(manifests) => submit_manifests(manifests, connection, global, output).await,
+        Request::Command(adhoc) => {
+            let name = args.name.clone().unwrap_or_else(generated_name);
+            let task = adhoc.submit(&connection.client, &namespace, &name, timeout).await?;
+            Ok(vec![submitted(&task)])
+        }
+        Request::Prompt(prompt) => {
+            let task = Task {
+                metadata: ObjectMeta {
+                    name: Some(args.name.clone().unwrap_or_else(generated_name)),
+                    ..ObjectMeta::default()
+                },
+                spec: TaskSpec {
+                    prompt: Some(prompt),
+                    agent_ref: args.agent.clone(),
+                    timeout_seconds: timeout,
+                    ..TaskSpec::default()
+                },
+                status: None,
+            };
+            let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            let task = Api::<Task>::namespaced(connection.client.clone(), &namespace).create(&params, &task).await?;
+            Ok(vec![submitted(&task)])
+        }
+    }
+}
+
+async fn submit_manifests(
+    manifests: Vec<Manifest>,
+    connection: &Connection,
+    global: &GlobalArgs,
+    output: Output,
+) -> CommandResult<Vec<Submitted>> {
+    let client = &connection.client;
+    let checked =
+        check::check(client, manifests, &connection.namespace, global.namespace.is_some(), FIELD_MANAGER).await?;
+    let mut tasks = Vec::new();
+    for item in checked {
+        let is_task = item.manifest.is("Task");
+        if is_task {
+            make_room(&item, connection, output).await?;
+        }
+        let object = match check::send(client, &item, FIELD_MANAGER, false).await? {
+            Ok(object) => object,
+            Err(status) => return Err(CommandError::failure(format!("{}: {}", item.title(), status.message))),
+        };
+        if is_task {
+            tasks.push(submitted(&serde_json::from_value(object)?));
+        }
+    }
+    Ok(tasks)
+}
+
+/// A Task runs once. Running a manifest again means a new run: the Task of that name that has ended makes room.
+async fn make_room(item: &check::Checked, connection: &Connection, output: Output) -> CommandResult<()> {
+    let name = item.manifest.metadata("name");
+    if name.is_empty() {
+        return Ok(());
+    }
+    let tasks: Api<Task> = Api::namespaced(connection.client.clone(), &item.namespace);
+    let Some(old) = tasks.get_opt(name).await? else { return Ok(()) };
+    if !old.phase().is_finished() {
+        return Err(CommandError::failure(format!(
+            "task {name:?} is there already and has not ended ({})",
+            old.phase()
+        ))
+        .hint(format!("`kubetask logs -f {name}` follows it, `kubetask stop {name}` ends it")));
+    }
+    output.say(format!("replacing task {name:?}, which has ended ({})", old.phase()));
+    tasks.delete(name, &DeleteParams::background()).await?;
+    let uid = old.metadata.uid.unwrap_or_default();
+    let gone = await_condition(tasks, name, conditions::is_deleted(&uid));
+    gone.await.map_err(|e| CommandError::failure(chain(&e)))?;
+    Ok(())
+}
+
+fn submitted(task: &Task) -> Submitted {
+    Submitted {
+        namespace: task.metadata.namespace.clone().unwrap_or_default(),
+        name: task.metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+fn seconds(timeout: std::time::Duration) -> i64 {
+    i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX).max(1)
+}
+
+/// `run-` and five characters, in the alphabet of Kubernetes' generated names.
+fn generated_name() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let suffix: String =
+        (0..5).filter_map(|_| ALPHABET.get(rand::random_range(0..ALPHABET.len())).map(|b| char::from(*b))).collect();
+    format!("run-{suffix}")
+}

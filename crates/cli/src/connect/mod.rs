@@ -1,0 +1,112 @@
+//! Which API server a command talks to.
+//!
+//! 1. `--context` or `--kubeconfig`: that cluster.
+//! 2. A KubeTask server that runs on this machine for this data directory.
+//! 3. None runs: commands that only look (`get`, `logs`, …) open the store for a moment; `run` brings a server of its
+//!    own for as long as it lasts.
+//!
+//! `KUBECONFIG` alone selects nothing: nobody should reach their production cluster by a variable left in a shell.
+
+mod running;
+
+use std::path::Path;
+use std::time::Duration;
+
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+pub use running::{ServerInfo, find as find_running, forget, publish};
+
+use crate::args::GlobalArgs;
+use crate::error::{CommandError, CommandResult, chain};
+use crate::paths::DataDir;
+use crate::server::{self, LocalServer, ServerOptions, StartError};
+
+/// What a command needs of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Only stored objects; nothing has to happen.
+    Store,
+    /// Objects must come to life: controllers, node, operator.
+    Everything,
+}
+
+/// An API server within reach.
+pub struct Connection {
+    /// Talks to it.
+    pub client: Client,
+    /// The namespace to use.
+    pub namespace: String,
+    /// The server that this process runs itself, where it does.
+    pub local: Option<LocalServer>,
+    /// Whether it is a real cluster that the user named.
+    pub cluster: bool,
+}
+
+impl Connection {
+    /// Ends what this process runs itself. Agents go on.
+    pub async fn close(self) {
+        if let Some(local) = self.local {
+            local.shutdown().await;
+        }
+    }
+}
+
+/// Connects.
+///
+/// # Errors
+/// When there is no such cluster or context, or this machine's server cannot be started.
+pub async fn connect(global: &GlobalArgs, need: Need) -> CommandResult<Connection> {
+    if let Some((client, namespace)) = cluster(global).await? {
+        return Ok(Connection { client, namespace, local: None, cluster: true });
+    }
+    let namespace = global.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let data_dir = DataDir::resolve(global.data_dir.as_deref())?;
+    // Between looking and starting another process may come or go: look again when the store turns out to be in use.
+    let mut attempts = 0;
+    loop {
+        if let Some(client) = running::connect(&data_dir).await? {
+            return Ok(Connection { client, namespace, local: None, cluster: false });
+        }
+        // A directory in which nothing has run yet has no definitions to look things up by: set it up first.
+        let passive = need == Need::Store && data_dir.is_set_up();
+        let options = ServerOptions { passive, ..ServerOptions::default() };
+        match server::start(&data_dir, options).await {
+            Ok(local) => {
+                return Ok(Connection { client: local.client(), namespace, local: Some(local), cluster: false });
+            }
+            Err(StartError::InUse { pid }) if attempts < 50 => {
+                attempts += 1;
+                tracing::debug!(?pid, "the store is in use by a server that does not answer yet");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The cluster that the user named, with its namespace; `None` when none was named.
+///
+/// # Errors
+/// When the kubeconfig or the context is not there or not usable.
+pub async fn cluster(global: &GlobalArgs) -> CommandResult<Option<(Client, String)>> {
+    if global.context.is_none() && global.kubeconfig.is_none() {
+        return Ok(None);
+    }
+    let kubeconfig = read_kubeconfig(global.kubeconfig.as_deref())?;
+    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|e| CommandError::usage(format!("kubeconfig: {}", chain(&e))))?;
+    let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config)?;
+    Ok(Some((client, namespace)))
+}
+
+fn read_kubeconfig(path: Option<&Path>) -> CommandResult<Kubeconfig> {
+    let read = match path {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    read.map_err(|e| CommandError::usage(format!("kubeconfig: {}", chain(&e))))
+}

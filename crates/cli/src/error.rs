@@ -1,0 +1,82 @@
+//! What a command ends with when it does not succeed.
+
+use crate::exit_codes;
+
+/// Result of a command: the exit code, or an error to print.
+pub type CommandResult<T = u8> = Result<T, CommandError>;
+
+/// An error to show to the user: one line (or one line a problem), perhaps a hint, and the exit code.
+#[derive(Debug)]
+pub struct CommandError {
+    /// Lines to print after `error: `.
+    pub lines: Vec<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Exit code.
+    pub code: u8,
+}
+
+impl CommandError {
+    /// The input is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { lines: vec![message.into()], hint: None, code: exit_codes::USAGE }
+    }
+
+    /// Something failed.
+    pub fn failure(message: impl Into<String>) -> Self {
+        Self { lines: vec![message.into()], hint: None, code: exit_codes::FAILURE }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// An error with its causes on one line, outermost first.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Many libraries repeat their cause in their own message.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl From<kube::Error> for CommandError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => {
+                let code = if matches!(status.code, 400 | 422) { exit_codes::USAGE } else { exit_codes::FAILURE };
+                Self { lines: vec![status.message.clone()], hint: None, code }
+            }
+            other => Self::failure(chain(&other)),
+        }
+    }
+}
+
+impl From<std::io::Error> for CommandError {
+    fn from(error: std::io::Error) -> Self {
+        Self::failure(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for CommandError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::failure(format!("{error:#}"))
+    }
+}
+
+impl From<serde_json::Error> for CommandError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::failure(format!("unexpected answer: {error}"))
+    }
+}

@@ -1,0 +1,55 @@
+//! How an embedded Kubernetes is set up.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kubetask_engine::ContainerEngine;
+
+/// What shall run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// API server, controllers and node.
+    Full,
+    /// Only the API server, for a look at stored objects: nothing happens by itself, and there are no logs.
+    Passive,
+}
+
+/// How an embedded Kubernetes is set up.
+pub struct EmbeddedConfig {
+    /// Directory for everything it keeps; created with mode 0700.
+    pub data_dir: PathBuf,
+    /// What shall run.
+    pub mode: Mode,
+    /// Where to serve the API over TLS; `None` serves it only in this process. Port 0 takes the port of last time if
+    /// it is free, else any.
+    pub listen: Option<SocketAddr>,
+    /// Name of the one node.
+    pub node_name: String,
+    /// The program that keeps containers (`__shim`) and that containers of KubeTask's own image run.
+    pub program: PathBuf,
+    /// Container engines, the first is the default; none: the local engine alone.
+    pub engines: Vec<Arc<dyn ContainerEngine>>,
+    /// Version shown by the API and the node.
+    pub version: String,
+    /// Commit shown by the API.
+    pub commit: String,
+}
+
+impl EmbeddedConfig {
+    /// A full one in this directory, not listening.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            mode: Mode::Full,
+            listen: None,
+            node_name: "local".to_owned(),
+            // What was started stays reachable under this name even when the file is replaced by a newer one.
+            program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
+            engines: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: String::new(),
+        }
+    }
+}
