@@ -21,6 +21,8 @@ use crate::context::Context;
     derive = "PartialEq",
     derive = "Default",
     category = "kubetask",
+    selectable = ".spec.agentRef",
+    selectable = ".status.phase",
     doc = "A Task runs an agent once: what to do, and on what.",
     printcolumn(
         name = "Phase",

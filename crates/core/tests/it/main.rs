@@ -1,5 +1,7 @@
 //! Tests of whole decisions: Jobs as people see them, and what holds for every plan.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod fixtures;
 mod jobs;
 mod lifecycle;
