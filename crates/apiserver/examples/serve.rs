@@ -1,7 +1,7 @@
 //! Serves an empty API server on loopback, for trying it out with kubectl:
 //! `cargo run -p kubetask-apiserver --example serve -- DIRECTORY [PORT]`.
 //!
-//! Prints a line with address, token and CA file when it is ready. There are no controllers: nothing happens by itself.
+//! Prints a line with address, token and CA file when it is ready. The controllers run, but there is no node: pods wait.
 
 use std::sync::Arc;
 
@@ -22,10 +22,14 @@ async fn main() -> anyhow::Result<()> {
     };
     let api = ApiServer::new(Config { auth, ..Config::new(store) })?;
     api.bootstrap().await?;
+    let client = kube::Client::new(api.service_as(User::admin("controllers"), "kube-controller-manager"), "default");
+    let options = kubetask_controllers::Options { root_ca: Some(pki.ca_pem().to_owned()), ..Default::default() };
+    let controllers = kubetask_controllers::start(client, options);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     let server = Server::start(api, pki, listener, ServeOptions::default())?;
     println!("https://{} {token} {}", server.address(), dir.join("pki/ca.crt").display());
     tokio::signal::ctrl_c().await?;
+    controllers.shutdown().await;
     server.shutdown().await;
     Ok(())
 }
