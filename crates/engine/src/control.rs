@@ -113,6 +113,12 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
     Ok(rustix::net::sendmsg(socket, &[io::IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 
+/// Waits for a message on a socket that keeps messages apart, and gives its length without taking it.
+pub(crate) fn next_length(socket: impl AsFd) -> io::Result<usize> {
+    let nothing: &mut [u8] = &mut [];
+    Ok(rustix::net::recv(socket, nothing, RecvFlags::PEEK | RecvFlags::TRUNC)?.1)
+}
+
 /// What one receive gave.
 #[derive(Debug, Default)]
 pub(crate) struct Received {

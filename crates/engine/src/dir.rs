@@ -4,17 +4,16 @@
 //! |---|---|---|
 //! | `spec.json` | engine, before anything else | [`Config`]: what to run |
 //! | `lock` | – | locked by the shim as long as it lives |
-//! | `launched` | shim, durable before the program runs | it was started: never start it again |
-//! | `state.json` | shim | [`RunState`]: processes and when |
+//! | `launched` | shim, durable before the program runs | [`Launch`]: it was started, by whom; never start it again |
+//! | `state.json` | shim, once the program runs | [`RunState`]: which process and since when |
 //! | `s` | shim | its control socket |
 //! | `exit.json` | shim, or whoever finds it dead | [`Exit`]: how it ended |
-//! | `home`, `tmp`, `vartmp` | the program | its private writable directories |
-//! | `root` | – | where its root is put together, in a mount namespace of its own |
+//! | `home`, `tmp` | the program | its private writable directories |
 //!
 //! From the first four and the lock follows [`Seen`], whoever looks and whenever somebody died.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{ContainerId, ContainerSpec, Exit};
 use crate::sys;
+
+/// Directory beside `containers` on which roots are mounted.
+pub(crate) const MOUNT_POINT: &str = "mnt";
 
 /// Name of the control socket.
 pub(crate) const SOCKET: &str = "s";
@@ -56,22 +58,28 @@ pub(crate) struct SandboxConfig {
     pub(crate) bwrap: Option<PathBuf>,
 }
 
-/// The processes of a launched container.
+/// What is left to clear up if a launched container's shim dies.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct RunState {
+pub(crate) struct Launch {
     /// Which boot of the machine it belongs to.
     pub(crate) boot_id: String,
     /// The process that keeps it.
     pub(crate) shim: ProcessId,
     /// First process of its process id namespace: all others end with it.
     pub(crate) init: ProcessId,
+    /// Control groups made for it.
+    pub(crate) cgroups: Vec<PathBuf>,
+}
+
+/// A container that runs, or did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunState {
     /// The program, as seen from the host.
     pub(crate) program: i32,
     /// When it started.
     pub(crate) started_at_nanos: i128,
-    /// Control groups made for it.
-    pub(crate) cgroups: Vec<PathBuf>,
     /// Mount points made for it in directories of the host.
     pub(crate) made: Vec<PathBuf>,
 }
@@ -87,7 +95,9 @@ pub(crate) struct ProcessId {
 impl ProcessId {
     /// The process that has this number now.
     pub(crate) fn of(pid: i32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut buffer = [0; 1024];
+        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+        let stat = String::from_utf8_lossy(&buffer[..length]);
         // The name, in parentheses, may contain anything.
         let start = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
         Some(Self { pid, start })
@@ -127,6 +137,11 @@ impl ContainerDir {
         &self.path
     }
 
+    /// Where its root is put together, in a mount namespace of its own: the same place for all, `<root>/mnt`.
+    pub(crate) fn mount_point(&self) -> PathBuf {
+        self.path.ancestors().nth(2).unwrap_or(&self.path).join(MOUNT_POINT)
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -145,6 +160,11 @@ impl ContainerDir {
 
     pub(crate) fn config(&self) -> io::Result<Option<Config>> {
         self.read("spec.json")
+    }
+
+    /// What it was launched with; `None` also where power failed before that was written out.
+    pub(crate) fn launch(&self) -> io::Result<Option<Launch>> {
+        self.read("launched").or_else(none_if_torn)
     }
 
     pub(crate) fn run_state(&self) -> io::Result<Option<RunState>> {
@@ -168,10 +188,11 @@ impl ContainerDir {
     }
 
     /// From here on the container counts as started, come what may. Fails if it already was.
-    pub(crate) fn mark_launched(&self) -> io::Result<()> {
+    pub(crate) fn mark_launched(&self, launch: &Launch) -> io::Result<()> {
         // Created first, so that a journalling file system writes it with what follows. Should power fail in between, it may be
         // there without a whole specification, which `look` knows to mean: not yet.
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.file("launched"))?;
+        let mark = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.file("launched"));
+        mark?.write_all(&serde_json::to_vec(launch)?)?;
         File::open(self.file("spec.json"))?.sync_all()?;
         File::open(&self.path)?.sync_all()?;
         if let Some(containers) = self.path.parent() {

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use crate::control::{Reply, Report, Request};
-use crate::dir::{Config, ContainerDir, SandboxConfig, Seen, remove_tree};
+use crate::dir::{Config, ContainerDir, MOUNT_POINT, SandboxConfig, Seen, remove_tree};
 use crate::spec::{ContainerId, ContainerSpec, ContainerState, Exit, Network, PullPolicy, Resources};
 use crate::traits::{ContainerEngine, EngineError, EngineInfo, ExecSpec, Result, Session};
 use crate::{image, sandbox, shim};
@@ -104,11 +104,10 @@ impl LocalEngine {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(step("create"))?;
         let canonical = std::fs::canonicalize(&root).map_err(step("find"))?;
         let containers = canonical.join("containers");
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&containers)
-            .map_err(step("create directories in"))?;
+        for directory in [&containers, &canonical.join(MOUNT_POINT)] {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.map_err(step("create directories in"))?;
+        }
         for entry in std::fs::read_dir(&containers).map_err(step("read"))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(GONE) {
                 let _ = remove_tree(&entry.path());

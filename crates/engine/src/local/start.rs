@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::control::{self, Report};
-use crate::dir::{Config, ContainerDir, ProcessId, SOCKET, Seen, boot_id};
+use crate::dir::{Config, ContainerDir, Launch, ProcessId, SOCKET, Seen, boot_id};
 use crate::log::now_nanos;
 use crate::spec::{ContainerSpec, ContainerState, Exit};
 use crate::traits::{EngineError, Result};
@@ -29,13 +29,13 @@ pub(super) fn start(directory: &ContainerDir, config: &Config, shim: &Path) -> R
         match directory.look().map_err(io("look at the container"))? {
             Seen::Absent => {}
             Seen::Alive => match directory.run_state().map_err(io("read the container's state"))? {
-                Some(run) if run.program != 0 => return state(directory, &config.spec, None),
+                Some(_) => return state(directory, &config.spec, None),
                 // Its shim was started by an engine that is gone, or by another one.
-                _ if begun.elapsed() < PATIENCE => {
+                None if begun.elapsed() < PATIENCE => {
                     std::thread::sleep(Duration::from_millis(2));
                     continue;
                 }
-                _ => return Err(EngineError::Start("it has been starting for too long".to_owned())),
+                None => return Err(EngineError::Start("it has been starting for too long".to_owned())),
             },
             Seen::Ended(exit) => return state(directory, &config.spec, Some(exit)),
             Seen::Died => {
@@ -115,7 +115,7 @@ pub(super) fn state(directory: &ContainerDir, spec: &ContainerSpec, exit: Option
     Ok(ContainerState {
         id: spec.id.clone(),
         labels: spec.labels.clone(),
-        pid: run.as_ref().map(|run| run.program).filter(|&pid| pid != 0 && exit.is_none()),
+        pid: run.as_ref().map(|run| run.program).filter(|_| exit.is_none()),
         started_at_nanos: run.map_or_else(|| directory.launched_at_nanos(), |run| run.started_at_nanos),
         exit,
     })
@@ -123,15 +123,17 @@ pub(super) fn state(directory: &ContainerDir, spec: &ContainerSpec, exit: Option
 
 /// A container whose shim is gone without a word: makes sure that nothing of it runs, and puts that on record.
 pub(super) fn bury(directory: &ContainerDir) -> Result<Exit> {
-    let run = directory.run_state().map_err(io("read the container's state"))?;
+    let launch = directory.launch().map_err(io("read how the container was launched"))?;
     let mut error = "its supervising process was killed";
-    if let Some(run) = &run {
-        if run.boot_id == boot_id() {
-            end(run.init).map_err(io("end what is left of the container"))?;
+    if let Some(launch) = &launch {
+        if launch.boot_id == boot_id() {
+            end(launch.init).map_err(io("end what is left of the container"))?;
         } else {
             error = "the machine was restarted while it ran";
         }
-        shim::cgroup::remove_groups(&run.cgroups);
+        shim::cgroup::remove_groups(&launch.cgroups);
+    }
+    if let Ok(Some(run)) = directory.run_state() {
         shim::keeper::remove_made(&run.made);
     }
     let _ = fs::remove_file(directory.file(SOCKET));
@@ -150,8 +152,8 @@ pub(super) fn bury(directory: &ContainerDir) -> Result<Exit> {
 /// Takes a shim that ended, where it is ours to take: it is if this process is the first one of a container itself, or
 /// has declared itself responsible for orphans.
 pub(super) fn reap(directory: &ContainerDir) {
-    let Ok(Some(run)) = directory.run_state() else { return };
-    let Some(pid) = Pid::from_raw(run.shim.pid).filter(|_| ProcessId::of(run.shim.pid) == Some(run.shim)) else {
+    let Ok(Some(Launch { shim, .. })) = directory.launch() else { return };
+    let Some(pid) = Pid::from_raw(shim.pid).filter(|_| ProcessId::of(shim.pid) == Some(shim)) else {
         return;
     };
     // Not a child: nothing happens. Still tidying up: its remains stay until this process ends.

@@ -37,7 +37,7 @@ pub(crate) fn arguments(config: &Config, directory: &ContainerDir, facts: Facts)
     all.cover(config.sandbox.host_home.as_deref().into_iter().chain(config.sandbox.hide.iter().map(PathBuf::as_path)));
     let private = if config.spec.security.read_only_root { "--ro-bind" } else { "--bind" };
     let home = home_of(uid);
-    for (name, target) in [("tmp", "/tmp"), ("vartmp", "/var/tmp"), ("home", home.as_str())] {
+    for (name, target) in [("tmp", "/tmp"), ("tmp", "/var/tmp"), ("home", home.as_str())] {
         all.bind(private, &directory.file(name), Path::new(target));
     }
     for path in shown(config) {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::program::{self, NotRun, Program, Streams};
 use super::{Facts, SetupError, root};
 use crate::control::{self, Received};
-use crate::dir::Config;
+use crate::dir::{Config, ContainerDir};
 use crate::sys::{self, Fork};
 
 /// Longest message between shim and init.
@@ -67,7 +67,7 @@ pub(crate) enum Handshake {
 /// What init is started with.
 pub(crate) struct Start<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) directory: &'a Path,
+    pub(crate) directory: &'a ContainerDir,
     pub(crate) facts: Facts,
     pub(crate) control: OwnedFd,
     pub(crate) handshake: OwnedFd,
@@ -114,7 +114,7 @@ pub(crate) fn run_in_bwrap(user: &str) -> ! {
     let (Ok(quiet), Some(Ok(config))) = (quiet, config) else { sys::exit_now(1) };
     let _ = (0..3).try_for_each(|number| sys::dup_to(quiet.as_fd(), number));
     drop(quiet);
-    live(&config, Path::new("/"), facts, adopted)
+    live(&config, &ContainerDir::at(PathBuf::from("/")), facts, adopted)
 }
 
 /// What was inherited.
@@ -140,7 +140,7 @@ fn adopt(count: usize, with_config: bool) -> io::Result<Adopted> {
     Ok(Adopted { control, handshake, config, streams: streams_of(fds)? })
 }
 
-fn live(config: &Config, directory: &Path, facts: Facts, adopted: Adopted) -> ! {
+fn live(config: &Config, directory: &ContainerDir, facts: Facts, adopted: Adopted) -> ! {
     let Adopted { control, handshake, streams, .. } = adopted;
     // Waiting for it also notices a shim that died before this process could be told to die with it.
     if !matches!(receive(&control), Ok((ToInit::Begin, _))) {
@@ -154,7 +154,7 @@ fn live(config: &Config, directory: &Path, facts: Facts, adopted: Adopted) -> ! 
 
 fn launch(
     config: &Config,
-    directory: &Path,
+    directory: &ContainerDir,
     facts: Facts,
     handshake: OwnedFd,
     streams: Option<ProgramStreams>,
@@ -194,7 +194,7 @@ fn launch(
     }
 }
 
-fn set_up(config: &Config, directory: &Path, facts: Facts) -> Result<Vec<PathBuf>, SetupError> {
+fn set_up(config: &Config, directory: &ContainerDir, facts: Facts) -> Result<Vec<PathBuf>, SetupError> {
     if facts.by_bwrap {
         hide_from_inside();
         return Ok(Vec::new());
@@ -348,11 +348,15 @@ pub(crate) fn send(socket: &OwnedFd, message: &impl Serialize, fds: &[BorrowedFd
 
 /// Receives one message; an error where the other side is gone.
 pub(crate) fn receive<T: for<'de> Deserialize<'de>>(socket: &OwnedFd) -> io::Result<(T, Received)> {
-    let mut bytes = vec![0; MAX_MESSAGE];
     loop {
-        match control::receive(socket, &mut bytes) {
-            Ok(received) if received.length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(received) => return Ok((serde_json::from_slice(&bytes[..received.length])?, received)),
+        // Exactly as large as the message: most are tiny, and memory that is touched stays.
+        let message = control::next_length(socket).and_then(|length| {
+            let mut bytes = vec![0; length.min(MAX_MESSAGE)];
+            control::receive(socket, &mut bytes).map(|received| (received, bytes))
+        });
+        match message {
+            Ok((received, _)) if received.length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((received, bytes)) => return Ok((serde_json::from_slice(&bytes[..received.length])?, received)),
             // Reset, once: it closed without reading everything. What it had said before is still to come.
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionReset) => {}
             Err(error) => return Err(error),

@@ -14,7 +14,7 @@ use rustix::mount::MountFlags;
 
 use super::mounts::{self, NODEV, NOSUID, RDONLY, Tree};
 use super::{Facts, OWN_BIN, OWN_DIRECTORY, SetupError, hidden, home_of};
-use crate::dir::Config;
+use crate::dir::{Config, ContainerDir};
 
 /// Most entries of a directory that is rebuilt to make room for a mount point.
 const MAX_MIRRORED: usize = 8192;
@@ -23,10 +23,10 @@ const MAX_MIRRORED: usize = 8192;
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Builds it and moves into it. Returns the paths (of the host) of mount points that had to be made in writable mounts.
-pub(super) fn build(config: &Config, directory: &Path, facts: Facts) -> Result<Vec<PathBuf>, SetupError> {
+pub(super) fn build(config: &Config, directory: &ContainerDir, facts: Facts) -> Result<Vec<PathBuf>, SetupError> {
     mounts::make_private().map_err(SetupError::host("detach the mount namespace"))?;
-    let taken = Taken::from_host(config, directory, facts)?;
-    let base = directory.join("root");
+    let taken = Taken::from_host(config, directory)?;
+    let base = directory.mount_point();
     base_of(&base, &taken.top_level_links).map_err(SetupError::host("make a root file system in memory"))?;
     for (name, tree) in taken.top_level {
         let target = base.join(name);
@@ -50,7 +50,7 @@ pub(super) fn build(config: &Config, directory: &Path, facts: Facts) -> Result<V
     root.private(config, taken.private, &home_of(facts.user(&config.spec).0))?;
     for (path, tree) in taken.shown {
         // What is missing inside is only a convenience.
-        let _ = root.place(&path, path.is_dir() || tree.directory, tree.tree);
+        let _ = root.place(&path, tree.directory, tree.tree);
     }
     root.mounts(config, taken.mounts)?;
     if let Some(directory) = &config.spec.working_dir {
@@ -84,7 +84,7 @@ enum TopLevel {
 }
 
 impl Taken {
-    fn from_host(config: &Config, directory: &Path, facts: Facts) -> Result<Self, SetupError> {
+    fn from_host(config: &Config, directory: &ContainerDir) -> Result<Self, SetupError> {
         let read_only_root = config.spec.security.read_only_root;
         let mut taken = Self {
             top_level: Vec::new(),
@@ -101,12 +101,11 @@ impl Taken {
             taken.devices.extend(Tree::of(Path::new("/dev").join(name), NOSUID).ok().map(|tree| (name, tree)));
         }
         let read_only = if read_only_root { RDONLY } else { 0 };
-        for (name, target) in [("tmp", "/tmp"), ("vartmp", "/var/tmp"), ("home", "")] {
-            let tree = Tree::of(directory.join(name), NOSUID | NODEV | read_only)
+        for (name, target) in [("tmp", "/tmp"), ("tmp", "/var/tmp"), ("home", "")] {
+            let tree = Tree::of(directory.file(name), NOSUID | NODEV | read_only)
                 .map_err(SetupError::host(format!("private directory {name}")))?;
             taken.private.push((target, tree));
         }
-        let _ = facts;
         taken.shown(config);
         for mount in &config.spec.mounts {
             let wrong = || SetupError::step(format!("mount {} at {}", mount.source.display(), mount.target.display()));
@@ -231,8 +230,10 @@ impl Root {
             if path == Path::new("/") {
                 return Ok(());
             }
-            mounts::tmpfs(path, "mode=0755,size=1m")?;
-            self.sealed.push(path.to_owned());
+            // One empty directory for all of them: cheaper than a file system each.
+            let empty = Path::new(OWN_DIRECTORY).join("empty");
+            fs::create_dir_all(&empty)?;
+            Tree::of(&empty, RDONLY)?.put(path)?;
         } else if meta.is_file() {
             Tree::of("/dev/null", RDONLY)?.put(path)?;
         }

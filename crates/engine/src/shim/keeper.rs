@@ -47,6 +47,7 @@ pub(super) struct Keeper {
     config: Config,
     log: LogWriter,
     last_output: Instant,
+    output_buffer: Vec<u8>,
     listener: OwnedFd,
     running: Running,
     clients: Clients,
@@ -86,6 +87,7 @@ impl Keeper {
             config,
             log,
             last_output: Instant::now(),
+            output_buffer: Vec::new(),
             listener,
             running,
             clients: Clients::default(),
@@ -237,9 +239,17 @@ impl Keeper {
 
     /// Reads once. `false`: nothing more for now.
     fn read_output(&mut self, stream: Stream) -> bool {
-        let mut buffer = [0; OUTPUT_BUFFER];
+        let mut buffer = std::mem::take(&mut self.output_buffer);
+        // Made when there is something to read: a silent container needs none.
+        buffer.resize(OUTPUT_BUFFER, 0);
+        let more = self.read_output_into(stream, &mut buffer);
+        self.output_buffer = buffer;
+        more
+    }
+
+    fn read_output_into(&mut self, stream: Stream, buffer: &mut [u8]) -> bool {
         let Some(fd) = self.output_fds()[stream as usize] else { return false };
-        match rustix::io::read(fd, &mut buffer) {
+        match rustix::io::read(fd, &mut *buffer) {
             Ok(length) if length > 0 => {
                 self.last_output = Instant::now();
                 self.log.write(stream, &buffer[..length], now_nanos());
@@ -446,7 +456,7 @@ impl Keeper {
         let _ = directory.sync_exit();
         // Nobody has to wait for the rest.
         drop(self);
-        for private in ["home", "tmp", "vartmp"] {
+        for private in ["home", "tmp"] {
             let _ = crate::dir::remove_tree(&directory.file(private));
         }
     }

@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::cgroup::{self, Cgroups};
 use super::keeper::{Keeper, Outputs};
 use crate::control::{Received, Report};
-use crate::dir::{Config, ContainerDir, ProcessId, RunState, boot_id};
+use crate::dir::{Config, ContainerDir, Launch, ProcessId, RunState, boot_id};
 use crate::log::{LogWriter, now_nanos};
 use crate::sandbox::init::{self, Handshake, ProgramStreams, ToInit};
 use crate::sandbox::{Facts, SetupError, bwrap};
@@ -34,7 +34,7 @@ const BWRAP_LOG: &str = "bwrap.log";
 const OOM_SCORE: &str = "500";
 
 /// The directories that only this container writes to.
-const PRIVATE: [(&str, u32); 4] = [("home", 0o700), ("tmp", 0o1777), ("vartmp", 0o1777), ("root", 0o700)];
+const PRIVATE: [(&str, u32); 2] = [("home", 0o700), ("tmp", 0o1777)];
 
 /// Starts the container of `directory`, whose lock is held.
 ///
@@ -162,14 +162,7 @@ impl Attempt {
                 let (control, handshake, streams) = (init_control, init_handshake, streams.inner);
                 match &config.sandbox.bwrap {
                     Some(bwrap) => run_bwrap(bwrap, config, directory, facts, [control, handshake], streams),
-                    None => init::run(init::Start {
-                        config,
-                        directory: directory.path(),
-                        facts,
-                        control,
-                        handshake,
-                        streams,
-                    }),
+                    None => init::run(init::Start { config, directory, facts, control, handshake, streams }),
                 }
             }
             Clone::Parent(pid, init_fd) => {
@@ -265,28 +258,24 @@ impl Attempt {
         };
         // The record is made durable while init builds the root. Only then may the program run, but it need not wait for
         // this process to notice that it is ready: the word to go is there already.
-        let mut state = RunState {
+        let launch = Launch {
             boot_id: boot_id(),
             shim: ProcessId::of(std::process::id().cast_signed()).unwrap_or(ProcessId { pid: 0, start: 0 }),
             init: ProcessId::of(self.init).unwrap_or(ProcessId { pid: 0, start: 0 }),
-            program: 0,
-            started_at_nanos: now_nanos(),
             cgroups: cgroups.paths.clone(),
-            made: Vec::new(),
         };
-        if let Err(error) = directory.write_run_state(&state).and_then(|()| directory.mark_launched()) {
+        if let Err(error) = directory.mark_launched(&launch) {
             directory.unmark_launched();
             return Err(Report::Broken(format!("record the start: {error}")));
         }
         // Where nobody is there to hear it, listening says why.
         let _ = init::send(&self.handshake, &Handshake::Run, &[]);
-        state.program = self.prepared(directory).map_err(not_started)?;
-        state.made.clone_from(&self.made);
+        let program = self.prepared(directory).map_err(not_started)?;
         // The socket ends with the program's execve.
         if let Ok((Handshake::Failed(reason), _)) = init::receive(&self.handshake) {
             return Err(failed(directory, &reason));
         }
-        state.started_at_nanos = now_nanos();
+        let state = RunState { program, started_at_nanos: now_nanos(), made: self.made.clone() };
         // It runs: that it could not be written down is no reason to end it.
         let _ = directory.write_run_state(&state);
         Ok(state)
