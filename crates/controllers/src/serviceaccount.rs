@@ -145,7 +145,6 @@ impl Controller {
             if !created(api.create(&requests::post(), &body).await, &namespace)? {
                 return Ok(Next::Wait);
             }
-            self.seen().accounts.insert(namespace.clone());
         }
         let Some(wanted) = self.root_ca.as_deref() else { return Ok(Next::Wait) };
         let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), &namespace);

@@ -1,6 +1,6 @@
 //! What the store costs: durable writes with one and with 32 writers, gets, a list of 28,000 objects, opening 100,000.
 
-#![expect(missing_docs, reason = "a benchmark stops at the first error")]
+#![expect(clippy::unwrap_used, reason = "a benchmark stops at the first error")]
 
 use std::hint::black_box;
 use std::path::Path;
