@@ -116,7 +116,11 @@ fn failure(task: &Task, condition: &JobCondition, pod: Option<&Pod>) -> (&'stati
             format!("the workspace could not be prepared ({container}): {}", cut(&detail, 1024)),
         );
     }
-    let log = format!("see its log: kubectl logs -n {} job/{}", ownership::namespace(task), super::job_name(task));
+    let (namespace, name) = (ownership::namespace(task), ownership::name(task));
+    let log = format!(
+        "see its log: kubectl logs -n {namespace} job/{} (or kubetask logs -n {namespace} {name})",
+        super::job_name(task)
+    );
     match pods::agent_ended(pod) {
         Some(ended) if ended.reason.as_deref() == Some("OOMKilled") => (
             reasons::OUT_OF_MEMORY,

@@ -94,7 +94,7 @@ fn failures_say_what_happened_and_what_to_do() {
         prompt(),
         vec![pod(&t, 1, "Failed", exited(3, 1, 2, "boom"))],
         "BackoffLimitExceeded",
-        "ExitCode: the agent ended with exit code 3; see its log: kubectl logs -n team job/fix-login-0a1b2c",
+        "ExitCode: the agent ended with exit code 3; see its log: kubectl logs -n team job/fix-login-0a1b2c (or kubetask logs -n team fix-login)",
     );
     let mut oom = pod(&t, 1, "Failed", exited(137, 1, 2, ""));
     oom.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0]

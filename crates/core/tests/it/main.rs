@@ -5,6 +5,7 @@
 mod fixtures;
 mod jobs;
 mod lifecycle;
+mod properties;
 mod simulation;
 mod waiting;
 mod world;
