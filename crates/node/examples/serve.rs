@@ -19,7 +19,10 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(SHIM_ARGUMENT) {
         return kubetask_engine::shim_main(std::env::args_os());
     }
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
     let done = tokio::runtime::Runtime::new().context("runtime").and_then(|runtime| runtime.block_on(run()));
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -73,6 +73,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 fn tell(shared: &Shared, claim: &PersistentVolumeClaim) {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    shared.claims_changed.notify_one();
     shared.sources.tell(Changed::Claim(&text(&claim.metadata.namespace), &text(&claim.metadata.name)));
 }
 

@@ -62,7 +62,7 @@ impl Manager {
         let stream = watcher(api, watcher::Config::default()).default_backoff();
         pin_mut!(stream);
         let mut seen = HashSet::new();
-        let stop = self.shared.stop.clone();
+        let (stop, shared) = (self.shared.stop.clone(), Arc::clone(&self.shared));
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -79,6 +79,11 @@ impl Manager {
                     None => return,
                 },
                 Some((pod, bound)) = self.bindings.recv() => self.bound(pod, bound).await,
+                () = shared.claims_changed.notified() => {
+                    if self.waiting.values().any(|(pod, _)| crate::claims::names(pod).next().is_some()) {
+                        self.retry_waiting().await;
+                    }
+                }
                 changed = self.node.changed() => {
                     if changed.is_ok() {
                         self.retry_waiting().await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,6 +57,7 @@ impl Node {
             recorder,
             objects: Box::new(ApiObjects(config.client.clone())),
             sources: Arc::new(Sources::default()),
+            claims_changed: Notify::new(),
             notifier: Notifier::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

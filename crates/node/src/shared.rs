@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) objects: Box<dyn Objects>,
     /// Tells of their changes.
     pub(crate) sources: Arc<Sources>,
+    /// A claim appeared or changed: a pod may find its place now.
+    pub(crate) claims_changed: Notify,
     /// Tells of growing logs.
     pub(crate) notifier: Notifier,
     /// Cancelled when the node shuts down.

@@ -88,7 +88,7 @@ impl Driver {
                 return;
             }
         };
-        let cancel = CancellationToken::new();
+        let cancel = self.shared.stop.child_token();
         self.cancels.insert(slot, cancel.clone());
         let (records, record) = (Arc::clone(&self.records), self.machine.record());
         let (places, fetched) = (Arc::clone(&self.places), self.fetched.clone());
@@ -96,11 +96,10 @@ impl Driver {
         let stop = self.shared.stop.clone();
         self.shared.tasks.spawn(async move {
             let persist = records.ensure(launch.shared.layout.record(uid(&launch.pod)), record);
-            let work = launch.start(persist, places, fetched, refs, cancel);
-            match stop.run_until_cancelled(work).await {
-                None => {}
-                Some(Err(why)) => launch.tell(Event::NotStarted { slot, attempt, why }),
-                Some(Ok(state)) => {
+            // Not cut off when the node ends: what was begun with the engine is brought to its end.
+            match launch.start(persist, places, fetched, refs, cancel).await {
+                Err(why) => launch.tell(Event::NotStarted { slot, attempt, why }),
+                Ok(state) => {
                     let at = container::time(state.started_at_nanos);
                     launch.tell(Event::Started { slot, attempt, at, adopted: false });
                     if let Some(before) = attempt.checked_sub(1) {

@@ -3,7 +3,7 @@
 //! `v5.channel.k8s.io` can close a channel (255 and its number), `v4.channel.k8s.io` cannot, and
 //! `v4.base64.channel.k8s.io` (an older form for browsers) writes both the number and the data as text.
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -110,7 +110,8 @@ impl Channels {
                     return;
                 }
             }
-            let _ = sink.close().await;
+            // Clients take every other code, and none at all, for a failure.
+            let _ = sink.send(Message::Close(Some(CloseFrame { code: 1000, reason: Utf8Bytes::default() }))).await;
         });
         Some(Self { protocol, incoming, outgoing, writer })
     }
