@@ -18,6 +18,8 @@ pub(crate) struct Decoded {
     pub(crate) object: Value,
     /// `unknown field "x"`, `duplicate field "y"`, in the order of Go's decoders.
     pub(crate) complaints: Vec<String>,
+    /// What is wrong with the object, after the complaints have been told.
+    pub(crate) refused: Option<Failure>,
 }
 
 /// Decodes a client's object of this resource.
@@ -68,7 +70,7 @@ fn builtin(resource: &Resource, document: Document, media: Media) -> Result<Deco
     if complaints.len() > 1 && media == Media::Json {
         sort_as_written(&mut complaints, &raw);
     }
-    Ok(Decoded { object: decoded.object, complaints })
+    Ok(Decoded { object: decoded.object, complaints, refused: None })
 }
 
 /// Go's decoder complains in the order of the text.
@@ -94,10 +96,18 @@ fn custom(resource: &Resource, document: Document) -> Result<Decoded> {
     }
     let api_version = text(&value, "apiVersion");
     if api_version != resource.api_version {
-        return Err(Failure::bad_request(format!(
+        let refused = Failure::bad_request(format!(
             "the API version in the data ({api_version}) does not match the expected API version ({})",
             resource.api_version
-        )));
+        ));
+        // A version that does not exist knows no fields.
+        let known = api_version.rsplit_once('/').is_some_and(|(_, name)| version.siblings.iter().any(|s| s == name));
+        let members = value.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        let complaints = members
+            .filter(|name| !known && !api_version.is_empty() && !matches!(*name, "apiVersion" | "kind" | "metadata"))
+            .map(|name| format!("unknown field {}", quote(name)))
+            .collect();
+        return Ok(Decoded { object: Value::Null, complaints, refused: Some(refused) });
     }
     check_metadata_types(resource, &value)?;
     drop_metadata_nulls(&mut value);
@@ -105,7 +115,7 @@ fn custom(resource: &Resource, document: Document) -> Result<Decoded> {
     let mut complaints: Vec<String> =
         duplicates.iter().map(|path| format!("duplicate field {}", quote(path))).collect();
     complaints.extend(unknown.iter().map(|path| format!("unknown field {}", quote(path))));
-    Ok(Decoded { object: value, complaints })
+    Ok(Decoded { object: value, complaints, refused: None })
 }
 
 /// `metadata` of custom resources is decoded into Go's `ObjectMeta`, so its types are checked before any schema.
@@ -194,6 +204,7 @@ pub(crate) fn reset(resource: &Resource, part: Part) -> &'static [&'static str] 
         Source::Custom(version) => version.status,
     };
     match (part, resource.is_core("pods")) {
+        (Part::Status, _) if resource.is_custom() => &["metadata", "spec"],
         (Part::Main, _) if has_status => &["status"],
         (Part::Status, true) => &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"],
         (Part::Status, false) => &["spec"],
@@ -231,6 +242,9 @@ pub(crate) fn validate_create(resource: &Resource, object: &Value) -> Vec<Error>
         Source::Custom(version) => {
             let mut errors = Vec::new();
             check_kind(resource, object, &mut errors);
+            if !errors.is_empty() {
+                return errors;
+            }
             let rule = NameRule::Subdomain;
             kubetask_kinds::meta::validate(&object["metadata"], resource.namespaced, rule, &mut errors);
             version.compiled().validate_create(object, errors)
@@ -319,8 +333,14 @@ pub(crate) fn validate_update(resource: &Resource, new: &Value, old: &Value, par
         Source::Custom(version) => {
             let mut errors = Vec::new();
             check_kind(resource, new, &mut errors);
+            if !errors.is_empty() {
+                return errors;
+            }
             kubetask_kinds::meta::validate_update(&new["metadata"], &old["metadata"], &mut errors);
-            version.compiled().validate_update(new, old, errors)
+            match part {
+                Part::Status => version.compiled().validate_status_update(new, old, errors),
+                _ => version.compiled().validate_update(new, old, errors),
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn handle(call: &Call, segments: &[&str]) -> Result<Response<Body>> {
     crate::handlers::get_only(call, |call| {
         let snapshot = call.server.registry.snapshot();
         match segments {
-            ["openapi", "v2"] => Ok(v2()),
+            ["openapi", "v2"] => Ok(v2(call)),
             ["openapi", "v3"] => Ok(index(&snapshot)),
             ["openapi", "v3", "api", version] => Ok(serve(call, &snapshot, "", version)),
             ["openapi", "v3", "apis", group, version] => Ok(serve(call, &snapshot, group, version)),
@@ -47,7 +47,14 @@ pub(crate) fn handle(call: &Call, segments: &[&str]) -> Result<Response<Body>> {
     })
 }
 
-fn v2() -> Response<Body> {
+/// A document without any paths: clients look here when v3 does not know a kind, and must not find it here either.
+fn v2(call: &Call) -> Response<Body> {
+    let accept = call.parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if accept.contains("spec.v2") && accept.contains("protobuf") {
+        // swagger: "2.0", info: {title: "Kubernetes", version: "v1.36.2"}
+        let body: &[u8] = b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.36.2";
+        return reply::bytes(StatusCode::OK, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", body);
+    }
     let document = json!({"swagger": "2.0", "info": info(), "paths": {}, "definitions": {}});
     reply::json(StatusCode::OK, &document)
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use http::{Response, StatusCode};
 use kubetask_kinds::Part;
-use kubetask_schema::field::{Error, Path};
 use kubetask_store::{Entry, Expect};
 use serde_json::Value;
 
@@ -83,7 +82,6 @@ pub(crate) async fn create(
         write::track(resource, None, &mut object, Part::Main, &options.field_manager, &now);
     }
     strategy::prepare_create(resource, &mut object);
-    check_name(resource, &object)?;
     let errors = strategy::validate_create(resource, &object);
     if !errors.is_empty() {
         return Err(strategy::invalid(resource, &object, &errors));
@@ -169,16 +167,6 @@ fn fill_metadata(object: &mut Value, now: &str) -> Result<bool> {
         return Ok(true);
     }
     Ok(false)
-}
-
-/// A create without any name is refused before the other rules are looked at.
-fn check_name(resource: &Resource, object: &Value) -> Result<()> {
-    if !object::meta(object, "name").is_empty() {
-        return Ok(());
-    }
-    let path = Path::new("metadata").child("name");
-    let error = Error::required(&path, "name or generateName is required");
-    Err(strategy::invalid(resource, object, &[error]))
 }
 
 fn generate_name(base: &str) -> String {

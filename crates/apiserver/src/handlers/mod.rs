@@ -180,7 +180,7 @@ fn check_scope(call: &Call, resource: &Resource, target: &Target) -> Result<()> 
                 return Err(unknown());
             }
             if !matches!(call.info.verb, "list" | "watch") && call.parts.method != Method::HEAD {
-                return Err(Failure::method_not_allowed());
+                return Err(if resource.is_custom() { unknown() } else { Failure::method_not_allowed() });
             }
         }
         return Ok(());

@@ -77,7 +77,7 @@ impl Patch {
         let media = if way == Way::Apply { Media::Yaml } else { Media::Json };
         let document = body::decode(raw, media).map_err(|error| match way {
             Way::Apply => Failure::bad_request(format!("error decoding YAML: {error}")),
-            _ => Failure::bad_request(format!("error decoding patch: {error}")),
+            _ => Failure::bad_request(error),
         })?;
         Ok(Self { way, document })
     }
@@ -154,6 +154,9 @@ fn patched(call: &mut Call, step: &Step<'_>, patch: &Patch) -> Result<Value> {
     let (resource, target) = (step.resource, step.target);
     let raw = patch.lay_over(resource, step.live_value.clone())?;
     let decoded = strategy::decode_value(resource, raw).map_err(|failure| invalid_patch(patch, failure.message()))?;
+    if let Some(failure) = decoded.refused {
+        return Err(failure);
+    }
     let mut complaints: Vec<String> =
         patch.document.duplicates.iter().map(|path| format!("duplicate field {}", crate::text::quote(path))).collect();
     complaints.extend(decoded.complaints);

@@ -51,7 +51,10 @@ pub(crate) fn complain(
             }
         }
     }
-    Ok(decoded.object)
+    match decoded.refused {
+        Some(failure) => Err(failure),
+        None => Ok(decoded.object),
+    }
 }
 
 /// `metadata.namespace` must be the path's; what is missing is filled in.

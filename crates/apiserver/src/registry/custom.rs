@@ -38,6 +38,8 @@ pub(crate) struct Version {
     pub(crate) columns: Vec<PrinterColumn>,
     /// JSON paths such as `.spec.color`.
     pub(crate) selectable_fields: Vec<String>,
+    /// Names of all versions of the definition.
+    pub(crate) siblings: Vec<String>,
     /// Name of the version in which objects are stored.
     pub(crate) storage_version: String,
     /// Text of the `Warning` header of a deprecated version.
@@ -138,7 +140,9 @@ fn resource(
     let kind = text(&names["kind"]);
     let plural = text(&names["plural"]);
     let api_version = format!("{group}/{name}");
-    let version = known.unwrap_or_else(|| Arc::new(compile(version, &kind, &api_version, storage, terminating)));
+    let siblings = list(&spec["versions"]).iter().map(|v| text(&v["name"])).collect();
+    let version =
+        known.unwrap_or_else(|| Arc::new(compile(version, siblings, &kind, &api_version, storage, terminating)));
     Resource {
         prefix: crate::object::prefix(&kind, &api_version),
         stored_prefix: crate::object::prefix(&kind, &format!("{group}/{storage}")),
@@ -159,7 +163,14 @@ fn resource(
     }
 }
 
-fn compile(version: &Value, kind: &str, api_version: &str, storage: &str, terminating: bool) -> Version {
+fn compile(
+    version: &Value,
+    siblings: Vec<String>,
+    kind: &str,
+    api_version: &str,
+    storage: &str,
+    terminating: bool,
+) -> Version {
     let schema = kubetask_schema::parse::structural(&version["schema"]["openAPIV3Schema"]).unwrap_or_else(|errors| {
         // Creation refuses such definitions; one that is stored nevertheless serves its objects unvalidated.
         tracing::error!(kind, ?errors, "stored schema is not structural");
@@ -182,6 +193,7 @@ fn compile(version: &Value, kind: &str, api_version: &str, storage: &str, termin
         }),
         columns: printer_columns(version),
         selectable_fields: list(&version["selectableFields"]).iter().map(|f| text(&f["jsonPath"])).collect(),
+        siblings,
         storage_version: storage.to_owned(),
         deprecation,
         terminating,

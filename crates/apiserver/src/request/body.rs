@@ -119,14 +119,9 @@ pub(crate) fn decode(raw: Bytes, media: Media) -> std::result::Result<Document, 
     }
 }
 
+/// Go's words for a syntax error; ours for what Go would accept (nesting that is too deep).
 fn json_message(raw: &[u8], error: &serde_json::Error) -> String {
-    if raw.is_empty() {
-        return "unexpected end of JSON input".to_owned();
-    }
-    match error.classify() {
-        serde_json::error::Category::Eof => "unexpected EOF".to_owned(),
-        _ => format!("json parse error: {error}"),
-    }
+    super::go_json::syntax_error(raw).unwrap_or_else(|| format!("json parse error: {error}"))
 }
 
 /// The path of every member in the order of the text; only made to sort several complaints as Go's decoder does.
