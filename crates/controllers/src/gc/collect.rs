@@ -33,6 +33,8 @@ enum Owner {
     Waiting,
     /// It is not there.
     Absent,
+    /// It is there, but not in the picture yet (or nobody can tell): if it goes now, nobody hears of it.
+    Unseen,
 }
 
 /// What to do about an object.
@@ -51,7 +53,8 @@ fn judge(meta: &ObjectMeta, owners: &[(OwnerReference, Owner)], has_dependents: 
     if owners.is_empty() {
         return Verdict::Keep;
     }
-    let solid: Vec<_> = owners.iter().filter(|(_, o)| *o == Owner::Solid).map(|(r, _)| r.clone()).collect();
+    let solid: Vec<_> =
+        owners.iter().filter(|(_, o)| matches!(o, Owner::Solid | Owner::Unseen)).map(|(r, _)| r.clone()).collect();
     if solid.len() == owners.len() {
         return Verdict::Keep;
     }
@@ -79,7 +82,11 @@ impl Collector {
         let Some(node) = self.graph().get(&uid).cloned() else { return Ok(Next::Wait) };
         let result = match task {
             Task::Check(_) if node.deleting || self.graph().is_solid(&uid) => return Ok(Next::Wait),
-            Task::Check(_) => self.check(&uid, &node).await,
+            Task::Check(_) => match self.check(&uid, &node).await {
+                Ok(true) => Ok(()),
+                Ok(false) => return Ok(Next::Retry),
+                Err(error) => Err(error),
+            },
             Task::Foreground(_) if node.is_waiting() => self.foreground(&uid, &node).await,
             Task::Orphan(_) if node.deleting && node.orphan => self.orphan(&uid, &node).await,
             Task::Foreground(_) | Task::Orphan(_) => return Ok(Next::Wait),
@@ -91,11 +98,12 @@ impl Collector {
         }
     }
 
-    async fn check(&self, uid: &Uid, node: &Node) -> Result<()> {
+    /// Whether that settles it.
+    async fn check(&self, uid: &Uid, node: &Node) -> Result<bool> {
         // Deleting needs certainty, so the object as it is now counts, not the picture of it.
-        let Some(meta) = self.read(uid, node).await? else { return Ok(()) };
+        let Some(meta) = self.read(uid, node).await? else { return Ok(true) };
         if meta.deletion_timestamp.is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let mut owners = Vec::new();
         for reference in meta.owner_references.clone().unwrap_or_default() {
@@ -104,21 +112,21 @@ impl Collector {
         }
         let dependents = self.graph().dependents_of(uid);
         match judge(&meta, &owners, !dependents.is_empty()) {
-            Verdict::Keep => Ok(()),
-            Verdict::Disown(owners) => {
-                self.patch(uid, node, &meta, json!({ "ownerReferences": owners })).await.map(drop)
-            }
+            Verdict::Keep => {}
+            Verdict::Disown(owners) => self.patch(uid, node, &meta, json!({ "ownerReferences": owners })).await?,
             Verdict::Delete(policy) => {
                 if policy == PropagationPolicy::Foreground && self.is_circle(&dependents) {
                     // It waits for those that wait for it: one has to stop waiting.
                     let mut references = meta.owner_references.clone().unwrap_or_default();
                     references.iter_mut().for_each(|r| r.block_owner_deletion = Some(false));
                     self.patch(uid, node, &meta, json!({ "ownerReferences": references })).await?;
-                    return self.delete(node, uid, None, policy).await;
+                    self.delete(node, uid, None, policy).await?;
+                } else {
+                    self.delete(node, uid, meta.resource_version, policy).await?;
                 }
-                self.delete(node, uid, meta.resource_version, policy).await
             }
         }
+        Ok(owners.iter().all(|(_, owner)| *owner != Owner::Unseen))
     }
 
     fn is_circle(&self, dependents: &[Uid]) -> bool {
@@ -136,7 +144,7 @@ impl Collector {
                 return Ok(Owner::Absent);
             }
         }
-        let Some((resource, namespaced)) = self.resolve(reference).await? else { return Ok(Owner::Solid) };
+        let Some((resource, namespaced)) = self.resolve(reference).await? else { return Ok(Owner::Unseen) };
         let namespace = match (namespaced, dependent.namespace.as_deref()) {
             (false, _) => None,
             (true, Some(namespace)) => Some(namespace),
@@ -156,7 +164,7 @@ impl Collector {
             Some(owner) => {
                 let waits = owner.metadata.finalizers.iter().flatten().any(|f| f == FOREGROUND);
                 let waiting = owner.metadata.deletion_timestamp.is_some() && waits;
-                Ok(if waiting { Owner::Waiting } else { Owner::Solid })
+                Ok(if waiting { Owner::Waiting } else { Owner::Unseen })
             }
         }
     }
@@ -268,11 +276,13 @@ mod tests {
             };
             assert_eq!(text, expected, "{owners:?}");
         };
-        use Owner::{Absent, Solid, Waiting};
+        use Owner::{Absent, Solid, Unseen, Waiting};
         check(&[], &[], false, "keep");
         check(&[], &[Solid], true, "keep");
         check(&[], &[Solid, Absent, Solid], false, "disown, left 0,2");
         check(&[], &[Waiting, Solid], true, "disown, left 1");
+        check(&[], &[Unseen], false, "keep");
+        check(&[], &[Absent, Unseen], false, "disown, left 1");
         check(&[], &[Absent], false, "delete Background");
         check(&[], &[Absent, Absent], true, "delete Background");
         check(&[], &[Waiting], false, "delete Background");

@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, Resource};
@@ -42,8 +42,9 @@ impl Cluster {
         let controllers = kubetask_controllers::start(client("kube-controller-manager"), options);
         let kubelet = tokio::spawn(kubelet::run(client("kubelet")));
         let cluster = Cluster { client: client("test"), controllers, _kubelet: kubelet };
-        // Nothing can be created before its namespace is.
-        cluster.until("the default namespace", async |c| Ok(c.all::<Namespace>().get_opt("default").await?)).await?;
+        // No Pod can be created before its namespace has its account.
+        let accounts = cluster.api::<ServiceAccount>();
+        cluster.until("the default account", async |_| Ok(accounts.get_opt("default").await?)).await?;
         Ok(cluster)
     }
 
