@@ -134,7 +134,7 @@ pub(super) fn bury(directory: &ContainerDir) -> Result<Exit> {
         shim::cgroup::remove_groups(&launch.cgroups);
     }
     if let Ok(Some(run)) = directory.run_state() {
-        shim::keeper::remove_made(&run.made);
+        shim::ending::remove_made(&run.made);
     }
     let _ = fs::remove_file(directory.file(SOCKET));
     let exit = Exit {

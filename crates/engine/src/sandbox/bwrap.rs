@@ -40,7 +40,7 @@ pub(crate) fn arguments(config: &Config, directory: &ContainerDir, facts: Facts)
     for (name, target) in [("tmp", "/tmp"), ("tmp", "/var/tmp"), ("home", home.as_str())] {
         all.bind(private, &directory.file(name), Path::new(target));
     }
-    for path in shown(config) {
+    for path in hidden::shown(&config.sandbox) {
         if let Ok(below) = path.strip_prefix(&home) {
             // bwrap could not make a mount point in a home that is read-only.
             let point = directory.file("home").join(below);
@@ -60,15 +60,6 @@ pub(crate) fn arguments(config: &Config, directory: &ContainerDir, facts: Facts)
     let facts = format!("{}:{}", facts.engine_uid, facts.engine_gid);
     all.add(&["--remount-ro", "/dev", "--remount-ro", "/", "--", INIT, SHIM_ARGUMENT, INIT_COMMAND, &facts]);
     all.0
-}
-
-fn shown(config: &Config) -> Vec<PathBuf> {
-    let in_run = hidden::SHOWN_IN_RUN.iter().map(|name| Path::new("/run").join(name));
-    let resolver = fs::canonicalize("/etc/resolv.conf").ok().filter(|path| path.starts_with("/run"));
-    let home = config.sandbox.host_home.iter();
-    let in_home = home.flat_map(|home| hidden::SHOWN_IN_HOME.iter().map(|name| home.join(name)));
-    let all = in_run.chain(resolver).chain(in_home).chain(config.sandbox.expose.iter().cloned());
-    all.filter(|path| path.exists()).collect()
 }
 
 #[derive(Default)]

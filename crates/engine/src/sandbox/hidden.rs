@@ -1,5 +1,20 @@
 //! What of the host no container sees: this is the one list of it.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::dir::SandboxConfig;
+
+/// Host paths that are shown, read-only, although they lie in something that is not.
+pub(super) fn shown(config: &SandboxConfig) -> Vec<PathBuf> {
+    let in_run = SHOWN_IN_RUN.iter().map(|name| Path::new("/run").join(name));
+    let resolver = fs::canonicalize("/etc/resolv.conf").ok().filter(|path| path.starts_with("/run"));
+    let homes = config.host_home.iter();
+    let in_home = homes.flat_map(|home| SHOWN_IN_HOME.iter().map(|name| home.join(name)));
+    let all = in_run.chain(resolver).chain(in_home).chain(config.expose.iter().cloned());
+    all.filter(|path| path.exists()).collect()
+}
+
 /// Entries of `/` that are not taken over from the host: they are made anew, private, or left out.
 pub(super) const LEFT_OUT: &[&str] = &[
     "proc",
@@ -57,10 +72,10 @@ pub(super) const COVERED: &[&str] = &[
 ];
 
 /// Entries of `/run` that are shown: without them names would not resolve, or no program would be found.
-pub(super) const SHOWN_IN_RUN: &[&str] = &["systemd/resolve", "resolvconf", "current-system", "booted-system"];
+const SHOWN_IN_RUN: &[&str] = &["systemd/resolve", "resolvconf", "current-system", "booted-system"];
 
 /// Directories of programs in a home directory that are shown, read-only. None of them holds credentials.
-pub(super) const SHOWN_IN_HOME: &[&str] = &[
+const SHOWN_IN_HOME: &[&str] = &[
     ".local/bin",
     ".local/lib",
     ".local/pipx",

@@ -140,12 +140,7 @@ impl Taken {
     }
 
     fn shown(&mut self, config: &Config) {
-        let in_run = hidden::SHOWN_IN_RUN.iter().map(|name| Path::new("/run").join(name));
-        let home = config.sandbox.host_home.as_deref();
-        let in_home = home.into_iter().flat_map(|home| hidden::SHOWN_IN_HOME.iter().map(|name| home.join(name)));
-        let resolver = fs::canonicalize("/etc/resolv.conf").ok().filter(|path| path.starts_with("/run"));
-        let shown = in_run.chain(resolver).chain(in_home).chain(config.sandbox.expose.iter().cloned());
-        for path in shown {
+        for path in hidden::shown(&config.sandbox) {
             let Ok(meta) = fs::metadata(&path) else { continue };
             if let Ok(tree) = Tree::of(&path, RDONLY | NOSUID | NODEV) {
                 self.shown.push((path, Shown { directory: meta.is_dir(), tree }));

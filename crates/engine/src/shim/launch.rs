@@ -1,40 +1,30 @@
 //! Starting the container: namespaces, users, limits, the mark that it was launched, and the word to go.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 
 use super::cgroup::{self, Cgroups};
 use super::keeper::{Keeper, Outputs};
+use super::prepare::{Streams, bwrap_said, fork_for_bwrap, make_private_directories, run_bwrap};
 use crate::control::{Received, Report};
 use crate::dir::{Config, ContainerDir, Launch, ProcessId, RunState, boot_id};
 use crate::log::{LogWriter, now_nanos};
-use crate::sandbox::init::{self, Handshake, ProgramStreams, ToInit};
-use crate::sandbox::{Facts, SetupError, bwrap};
+use crate::sandbox::init::{self, Handshake, ToInit};
+use crate::sandbox::{Facts, SetupError};
 use crate::spec::{Exit, Network};
-use crate::sys::{self, Clone, Fork};
+use crate::sys::{self, Clone};
 
 /// How long building a sandbox may take; longer means that a mount hangs (a dead file server).
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where bwrap says why it could not make a sandbox.
-const BWRAP_LOG: &str = "bwrap.log";
-
 /// Containers are ended before the engine when memory runs out.
 const OOM_SCORE: &str = "500";
-
-/// The directories that only this container writes to.
-const PRIVATE: [(&str, u32); 2] = [("home", 0o700), ("tmp", 0o1777)];
 
 /// Starts the container of `directory`, whose lock is held.
 ///
@@ -227,13 +217,12 @@ impl Attempt {
             Ok(true) => match init::receive(&self.handshake) {
                 // It says itself, on its error output, why it gave up.
                 Err(_) if self.facts.by_bwrap => {
-                    let said = fs::read_to_string(directory.file(BWRAP_LOG)).unwrap_or_default();
-                    let said = said.trim().trim_start_matches("bwrap: ");
+                    let said = bwrap_said(directory);
                     let refused =
                         ["namespace", "uid map", "gid map", "setgroups"].iter().any(|word| said.contains(word));
                     Err(match refused {
                         true => SetupError::Unavailable(format!("bwrap: {said}")),
-                        false => SetupError::Container(said.to_owned()),
+                        false => SetupError::Container(said),
                     })
                 }
                 other => other.map_err(failed),
@@ -299,44 +288,8 @@ impl Attempt {
         if let Some(pid) = Pid::from_raw(self.init) {
             let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
         }
-        super::keeper::remove_made(&self.made);
+        super::ending::remove_made(&self.made);
     }
-}
-
-fn fork_for_bwrap() -> io::Result<Clone> {
-    match sys::fork()? {
-        Fork::Child => Ok(Clone::Child),
-        Fork::Parent(pid) => {
-            let process = Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
-            Ok(Clone::Parent(pid, pidfd_open(process, PidfdFlags::empty())?))
-        }
-    }
-}
-
-/// Becomes `bwrap`, which makes the sandbox and becomes init in it.
-fn run_bwrap(
-    bwrap: &Path,
-    config: &Config,
-    directory: &ContainerDir,
-    facts: Facts,
-    sockets: [OwnedFd; 2],
-    streams: Option<ProgramStreams>,
-) -> ! {
-    let prepared = || -> io::Result<Vec<CString>> {
-        let arguments = bwrap::arguments(config, directory, facts);
-        let config = OwnedFd::from(fs::File::open(directory.file("spec.json"))?);
-        let problems = fs::File::options().write(true).create(true).truncate(true).open(directory.file(BWRAP_LOG))?;
-        sys::dup_to(problems.as_fd(), 2)?;
-        drop(problems);
-        let streams = streams.into_iter().flat_map(ProgramStreams::into_fds);
-        sys::keep_only(sockets.into_iter().chain([config]).chain(streams).collect(), false)?;
-        let all = std::iter::once("bwrap".into()).chain(arguments);
-        Ok(all.map(|argument| CString::new(argument.into_vec())).collect::<Result<_, _>>()?)
-    };
-    if let Ok(arguments) = prepared() {
-        sys::exec(bwrap, &arguments, &[]);
-    }
-    sys::exit_now(1)
 }
 
 /// The container counts as ended: 128 and the words of container runtimes, as Kubernetes shows them.
@@ -362,49 +315,6 @@ fn namespaces_refused(error: io::Error) -> SetupError {
         }
         _ => SetupError::Container(format!("create namespaces: {error}")),
     }
-}
-
-/// The shim's and init's ends of the program's streams.
-struct Streams {
-    outputs: Option<Outputs>,
-    input: Option<OwnedFd>,
-    inner: Option<ProgramStreams>,
-}
-
-impl Streams {
-    fn new(config: &Config) -> io::Result<Self> {
-        if config.spec.tty {
-            return Ok(Self { outputs: None, input: None, inner: None });
-        }
-        let (output, inner_output) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (errors, inner_errors) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (inner_input, input) = match config.spec.stdin {
-            true => pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (Some(read), Some(write)))?,
-            false => (None, None),
-        };
-        Ok(Self {
-            outputs: Some(Outputs::Pipes(Some(output), Some(errors))),
-            input,
-            inner: Some(ProgramStreams { input: inner_input, output: inner_output, errors: inner_errors }),
-        })
-    }
-}
-
-fn make_private_directories(directory: &ContainerDir, config: &Config, facts: Facts) -> io::Result<()> {
-    let (uid, gid) = facts.user(&config.spec);
-    for (name, mode) in PRIVATE {
-        let path = directory.file(name);
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => fs::set_permissions(&path, fs::Permissions::from_mode(mode))?,
-        }
-        if facts.engine_uid == 0 && uid != 0 && name == "home" {
-            // In a user namespace the engine's user is the one who appears as the container's.
-            let owner = if facts.user_namespace { (facts.engine_uid, facts.engine_gid) } else { (uid, gid) };
-            chown(&path, Some(owner.0), Some(owner.1))?;
-        }
-    }
-    Ok(())
 }
 
 /// Waits until a descriptor can be read, until `deadline`. `false`: it was not.

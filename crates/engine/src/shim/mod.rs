@@ -19,8 +19,10 @@ use crate::sys::{self, Fork};
 mod attach;
 pub(crate) mod cgroup;
 mod clients;
-pub(crate) mod keeper;
+pub(crate) mod ending;
+mod keeper;
 mod launch;
+mod prepare;
 
 /// What a shim is asked to do, its first argument.
 pub(crate) const RUN: &str = "run";
