@@ -88,7 +88,7 @@ fn custom(resource: &Resource, document: Document) -> Result<Decoded> {
     let kind = text(&value, "kind").to_owned();
     if kind.is_empty() {
         let text = if raw.is_empty() { value.to_string() } else { String::from_utf8_lossy(&raw).into_owned() };
-        let start: String = text.chars().take(20).collect();
+        let start: String = text.chars().take(30).collect();
         return Err(Failure::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing in '{text}' ({start} ...)",
             resource.kind

@@ -15,6 +15,7 @@ use crate::status::{Failure, Result};
 pub(crate) enum Media {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// A decoded body.
@@ -88,6 +89,7 @@ pub(crate) fn media(headers: &HeaderMap) -> Result<Media> {
     match content_type(headers) {
         "" | "application/json" => Ok(Media::Json),
         "application/yaml" => Ok(Media::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Media::Protobuf),
         _ => Err(Failure::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
             false,
@@ -107,6 +109,10 @@ pub(crate) fn decode(raw: Bytes, media: Media) -> std::result::Result<Document, 
         Media::Json => {
             let parsed = kubetask_kinds::json::parse(&raw).map_err(|error| json_message(&raw, &error))?;
             Ok(Document { value: parsed.value, duplicates: parsed.duplicates, raw })
+        }
+        Media::Protobuf => {
+            let value = super::protobuf::decode(&raw)?;
+            Ok(Document { value, duplicates: Vec::new(), raw: Bytes::new() })
         }
         Media::Yaml => {
             let text = std::str::from_utf8(&raw).map_err(|_| "yaml: invalid UTF-8".to_owned())?;

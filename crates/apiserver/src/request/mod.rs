@@ -5,6 +5,7 @@ mod go_json;
 pub(crate) mod info;
 pub(crate) mod negotiate;
 pub(crate) mod options;
+mod protobuf;
 pub(crate) mod query;
 
 pub(crate) use info::{Info, Target};
