@@ -47,7 +47,7 @@ mod tests {
     fn classes() {
         let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}});
         check(&[json!({})], "BestEffort");
-        check(&[full.clone()], "Guaranteed");
+        check(std::slice::from_ref(&full), "Guaranteed");
         check(&[full.clone(), json!({})], "Burstable");
         check(&[json!({"limits": {"cpu": "1", "memory": "1Gi"}})], "Guaranteed");
         check(&[json!({"limits": {"cpu": "1"}})], "Burstable");

@@ -170,9 +170,16 @@ fn lost(now: Timestamp) -> End {
     }
 }
 
-/// Lets the engine forget an ended container.
+/// Lets the engine forget a container; one that still runs, against all expectation, is ended first.
 pub(crate) async fn remove(engine: &dyn ContainerEngine, uid: &str, container: &str, attempt: u32) {
     let id = names::container_id(uid, container, attempt);
+    if engine.remove(&id).await.is_ok() {
+        return;
+    }
+    match engine.stop(&id, Duration::from_secs(1)).await {
+        Ok(_) | Err(EngineError::NotFound(_)) => {}
+        Err(error) => tracing::warn!(id = id.0, %error, "container not stopped"),
+    }
     if let Err(error) = engine.remove(&id).await {
         tracing::warn!(id = id.0, %error, "container not removed");
     }

@@ -116,7 +116,8 @@ pub(crate) fn spawn(shared: &Arc<Shared>, pod: Arc<Pod>, origin: Origin) -> PodH
     let handle = PodHandle { events: events.clone(), view: view_receiver };
     shared.set(&uid, Some(handle.clone()));
     let driver = Driver {
-        publisher: Publisher::new(&pod),
+        // What was final when it was found is not written again: less may be known of it now.
+        publisher: Publisher::new(&pod, machine.settled().and_then(|_| machine.status())),
         shared: Arc::clone(shared),
         machine,
         uid,

@@ -31,9 +31,10 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(pod: &Pod) -> Self {
+    /// For `pod`, of which `published` is known to the API server.
+    pub(super) fn new(pod: &Pod, published: Option<PodStatus>) -> Self {
         Self {
-            published: None,
+            published,
             writing: None,
             held_since: pod.status.as_ref().and_then(|status| status.start_time.as_ref()).is_none().then(Instant::now),
             retry_at: None,

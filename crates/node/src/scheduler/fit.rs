@@ -265,7 +265,12 @@ mod tests {
         check_on(&node, &with_init("3", Value::Null), &[], Err("1 Insufficient cpu"));
         check_on(&node, &with_init("600m", json!("Always")), &[], Err("1 Insufficient cpu"));
         let port = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
-        check_on(&node, &port, &[port.clone()], Err("1 node(s) didn't have free ports for the requested pod ports"));
+        check_on(
+            &node,
+            &port,
+            std::slice::from_ref(&port),
+            Err("1 node(s) didn't have free ports for the requested pod ports"),
+        );
         check_on(&node, &port, &[json!({})], Ok(()));
     }
 

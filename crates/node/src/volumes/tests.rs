@@ -54,7 +54,7 @@ fn volumes_are_put_in_place_and_removed() {
     fs::write(outside.join("f"), "").unwrap();
     std::os::unix::fs::symlink(&outside, places["work"].path.join("link")).unwrap();
     fs::create_dir(places["work"].path.join("locked")).unwrap();
-    fs::set_permissions(places["work"].path.join("locked"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(places["work"].path.join("locked"), Permissions::from_mode(0o000)).unwrap();
     tear_down(&layout, "u").unwrap();
     assert!(!layout.pod("u").exists() && !layout.private("u").exists() && outside.join("f").exists());
     tear_down(&layout, "u").unwrap();

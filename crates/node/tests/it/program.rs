@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use crate::world::PATIENCE;
 
-/// The example `serve`, which cargo builds together with the tests.
+/// The example `cluster`, which cargo builds together with the tests.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples/serve");
-    assert!(program.exists(), "{} is missing: run `cargo build -p kubetask-node --example serve`", program.display());
+    let program = profile.join("examples/cluster");
+    assert!(program.exists(), "{} is missing: run `cargo build -p kubetask-node --example cluster`", program.display());
     program
 }
 

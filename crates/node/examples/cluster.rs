@@ -1,5 +1,5 @@
 //! A whole small Kubernetes on loopback: API server, controllers, and a node with the local engine, for trying the node
-//! out with kubectl: `cargo run -p kubetask-node --example serve -- DIRECTORY [PORT]`.
+//! out with kubectl: `cargo run -p kubetask-node --example cluster -- DIRECTORY [PORT]`.
 //!
 //! Prints address, token and CA file when it is ready, and writes DIRECTORY/kubeconfig.
 
