@@ -294,7 +294,9 @@ impl<'a> Books<'a> {
             return None;
         }
         let allowed = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let Some(start) = &self.old.start_time else { return Some(allowed) };
+        // A Job that is being resumed starts anew.
+        let resumed = conditions::find(&self.old, SUSPENDED).is_some();
+        let Some(start) = self.old.start_time.as_ref().filter(|_| !resumed) else { return Some(allowed) };
         let passed = Duration::try_from(self.now.duration_since(start.0)).unwrap_or_default();
         Some(allowed.saturating_sub(passed))
     }
@@ -314,15 +316,15 @@ impl<'a> Books<'a> {
     }
 
     fn suspension(&mut self) {
-        if self.outcome.is_some() {
-            return;
-        }
         if self.is_suspended() {
-            if conditions::set(&mut self.status, SUSPENDED, true, "JobSuspended", "Job suspended", self.now) {
+            if self.outcome.is_none()
+                && conditions::set(&mut self.status, SUSPENDED, true, "JobSuspended", "Job suspended", self.now)
+            {
                 self.notice(false, "Suspended", "Job suspended");
             }
             return;
         }
+        // Also if it has ended already: its Pods may have been quicker than the first look at them.
         if conditions::find(&self.status, SUSPENDED).is_some() {
             conditions::set(&mut self.status, SUSPENDED, false, "JobResumed", "Job resumed", self.now);
             self.notice(false, "Resumed", "Job resumed");

@@ -189,6 +189,17 @@ fn a_pod_is_named_then_released_then_counted() {
 }
 
 #[test]
+fn succeeds_before_anything_was_written() {
+    let mut world = World::new(json!({}));
+    let first = plan(&world.job, &world.facts(), world.now, false);
+    world.carry_out(first);
+    world.end("p1", 0);
+    world.settle();
+    let status = world.status();
+    assert_eq!((text(&status["startTime"]), text(&status["completionTime"])), ("<time>", "<time>"));
+}
+
+#[test]
 fn fails_at_the_limit_and_waits_longer_each_time() {
     let mut world = World::new(json!({ "backoffLimit": 2 }));
     world.settle();
@@ -256,6 +267,7 @@ fn suspended_and_resumed() {
     world.settle();
     assert_eq!(world.log(), "-p1 Suspended");
     assert_eq!(world.status()["failed"], Value::Null, "stopping it was not its failure");
+    world.pass(1000);
     world.job.spec.as_mut().unwrap().suspend = Some(false);
     world.settle();
     world.end("p2", 0);
