@@ -113,6 +113,11 @@ impl Queue {
         Admission::Queued { position: ahead + 1, limit, behind }
     }
 
+    /// Those that wait, first to last.
+    pub fn waiting(&self) -> impl Iterator<Item = &str> {
+        self.order.iter().map(|place| place.name.as_str())
+    }
+
     /// How many Tasks are carried out, and how many wait.
     pub fn counts(&self) -> (usize, usize) {
         (self.active.len(), self.order.len())
@@ -135,6 +140,7 @@ mod tests {
         for p in [place("old", 0, 1), place("new", 0, 2), place("urgent", 5, 3), place("later", -1, 0)] {
             queue.wait(p);
         }
+        assert_eq!(queue.waiting().collect::<Vec<_>>(), ["urgent", "old", "new", "later"]);
         assert_eq!(queue.admit(Some(1)), ["urgent"]);
         assert_eq!(
             queue.admission("new", Some(1)),

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PostParams};
 use kube::{Client, Resource};
+use kubetask_core::names::{NAME_MAX, shorten};
 use kubetask_core::task::EventNote;
 use tokio::sync::mpsc;
 
@@ -57,7 +58,7 @@ fn event(regarding: ObjectReference, note: &EventNote, now: Timestamp) -> CoreEv
     CoreEvent {
         metadata: ObjectMeta {
             // The form in which client-go names events; unique because time does not stand still for one object.
-            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+            name: Some(event_name(&name, now)),
             namespace: regarding.namespace.clone(),
             ..ObjectMeta::default()
         },
@@ -78,6 +79,12 @@ fn event(regarding: ObjectReference, note: &EventNote, now: Timestamp) -> CoreEv
     }
 }
 
+/// An object's name may be as long as an event's, and the time comes on top.
+fn event_name(name: &str, now: Timestamp) -> String {
+    let suffix = format!(".{:x}", now.as_nanosecond());
+    format!("{}{suffix}", shorten(name, NAME_MAX - suffix.len()))
+}
+
 /// The API takes at most 1024 bytes.
 fn truncate(text: &str, max: usize) -> String {
     if text.len() <= max {
@@ -93,6 +100,14 @@ fn truncate(text: &str, max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_fit() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        assert_eq!(event_name("t", now), "t.18fae27693b40000");
+        let long = event_name(&"x".repeat(253), now);
+        assert!(long.len() == 253 && long.ends_with(".18fae27693b40000"), "{long}");
+    }
 
     #[test]
     fn long_messages_are_cut_between_characters() {

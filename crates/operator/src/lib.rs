@@ -7,11 +7,13 @@
 //! * [`world`]: what the watches have seen, indexed by what it concerns.
 //! * [`task`]: the Task controller.
 //! * [`events`]: Kubernetes Events, written beside the work.
+//! * [`install`]: puts our definitions into a cluster.
 //!
 //! Entry: [`start`].
 
 pub mod config;
 pub mod events;
+pub mod install;
 pub mod task;
 pub mod world;
 
@@ -24,7 +26,7 @@ pub use config::OperatorConfig;
 /// The manager of the fields that the operator writes.
 pub const FIELD_MANAGER: &str = "kubetask";
 
-/// A running operator.
+/// A running operator. Dropping it ends it at once, wherever it is; [`Operator::shutdown`] lets it finish.
 pub struct Operator {
     cancel: CancellationToken,
     tasks: JoinSet<()>,

@@ -1,16 +1,18 @@
 //! Carries a plan out. Nothing is chosen here: doing it twice is harmless.
 
+use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
 use kubetask_api::Task;
-use kubetask_core::task::Action;
+use kubetask_core::task::{Action, is_owned};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::reconcile::{Context, Error};
 use crate::FIELD_MANAGER;
+use crate::world::feed::strip_job;
 
 /// How carrying out an action ended.
 pub(super) enum Acted {
@@ -27,20 +29,11 @@ pub(super) enum Acted {
 pub(super) async fn act(context: &Context, namespace: &str, task: &Task, action: &Action) -> Result<Acted, Error> {
     let client = &context.client;
     match action {
-        Action::PutConfigMap(object) => put(client, namespace, task, object.as_ref(), "data").await,
-        Action::PutSecret(object) => put(client, namespace, task, object.as_ref(), "data").await,
-        Action::CreateJob(job) => {
-            let created = create(client, namespace, task, job.as_ref()).await?;
-            match created {
-                Created::Now(job) | Created::Before(job) => {
-                    context.world.lock().jobs.created(*job);
-                    Ok(Acted::Done)
-                }
-                Created::Refused(said) => Ok(Acted::Refused(said)),
-            }
-        }
+        Action::PutConfigMap(object) => put(client, namespace, task, object.as_ref()).await,
+        Action::PutSecret(object) => put(client, namespace, task, object.as_ref()).await,
+        Action::CreateJob(job) => create_job(context, namespace, task, job).await,
         Action::SuspendJob { name, suspend } => {
-            let api: Api<k8s_openapi::api::batch::v1::Job> = Api::namespaced(client.clone(), namespace);
+            let api: Api<Job> = Api::namespaced(client.clone(), namespace);
             let patch = json!({"spec": {"suspend": suspend}});
             merge(&api, name, &patch, "suspend Job").await
         }
@@ -63,6 +56,23 @@ pub(super) async fn act(context: &Context, namespace: &str, task: &Task, action:
             }
         }
     }
+}
+
+/// Creates the Job; the world knows it at once.
+async fn create_job(context: &Context, namespace: &str, task: &Task, job: &Job) -> Result<Acted, Error> {
+    let name = job.name_any();
+    context.world.lock().jobs.creating(namespace, &name);
+    let created = create(&context.client, namespace, task, job).await;
+    let (job, acted) = match created {
+        Ok(Created::Now(mut job) | Created::Before(mut job)) => {
+            strip_job(&mut job);
+            (Some(*job), Ok(Acted::Done))
+        }
+        Ok(Created::Refused(said)) => (None, Ok(Acted::Refused(said))),
+        Err(error) => (None, Err(error)),
+    };
+    context.world.lock().jobs.created(namespace, &name, job);
+    acted
 }
 
 async fn merge<K>(api: &Api<K>, name: &str, patch: &Value, step: &'static str) -> Result<Acted, Error>
@@ -100,19 +110,20 @@ where
         Ok(created) => Ok(Created::Now(Box::new(created))),
         Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
             match api.get_opt(&name).await.map_err(|source| Error::act("look at", &name, source))? {
-                Some(existing) if is_ours(existing.meta(), task) => Ok(Created::Before(Box::new(existing))),
+                Some(existing) if is_owned(task, existing.meta()) => Ok(Created::Before(Box::new(existing))),
                 Some(_) => Ok(Created::Refused(format!("{} \"{name}\" belongs to somebody else", K::kind(&())))),
                 None => Err(Error::Vanished(name)),
             }
         }
         Err(kube::Error::Api(status)) if is_final(status.code, &status.reason) => {
-            Ok(Created::Refused(status.message.clone()))
+            Ok(Created::Refused(cut(&status.message)))
         }
         Err(source) => Err(Error::act("create", &name, source)),
     }
 }
 
-async fn put<K>(client: &Client, namespace: &str, task: &Task, object: &K, member: &str) -> Result<Acted, Error>
+/// Creates a ConfigMap or Secret of the Task's; one that exists gets its content.
+async fn put<K>(client: &Client, namespace: &str, task: &Task, object: &K) -> Result<Acted, Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -124,9 +135,7 @@ where
         Created::Now(_) => Ok(Acted::Done),
         Created::Refused(said) => Ok(Acted::Refused(said)),
         Created::Before(existing) => {
-            let member_of =
-                |object: &K| serde_json::to_value(object).ok().and_then(|mut v| v.get_mut(member).map(Value::take));
-            if member_of(&existing) == member_of(object) {
+            if content(existing.as_ref()) == content(object) {
                 return Ok(Acted::Done);
             }
             // Whole: keys that are not wanted any more must go.
@@ -141,10 +150,18 @@ where
     }
 }
 
-/// Whether the object was made for this very Task.
-fn is_ours(metadata: &kube::api::ObjectMeta, task: &Task) -> bool {
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    owners.iter().any(|owner| Some(&owner.uid) == task.metadata.uid.as_ref())
+/// What a ConfigMap or Secret holds.
+fn content<K: Serialize>(object: &K) -> Option<[Option<Value>; 2]> {
+    let mut value = serde_json::to_value(object).ok()?;
+    Some(["data", "binaryData"].map(|member| value.get_mut(member).map(Value::take)))
+}
+
+/// Refusals of admission policies may be long, and they become part of a condition.
+fn cut(said: &str) -> String {
+    match said.char_indices().nth(1024) {
+        Some((end, _)) => format!("{}…", said.get(..end).unwrap_or_default()),
+        None => said.to_owned(),
+    }
 }
 
 /// Whether asking again cannot help: somebody has to change something first.

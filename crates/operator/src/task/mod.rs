@@ -10,19 +10,20 @@ mod reconcile;
 
 use std::sync::Arc;
 
-use futures::{FutureExt, StreamExt, future};
+use futures::{StreamExt, future, stream};
 use kube::Client;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
 use kubetask_api::Task;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
 use crate::events::Recorder;
-use crate::world::World;
-use crate::world::feed::{self, News};
+use crate::world::feed::{self, News, TaskIntake};
+use crate::world::{TaskKey, World};
 
 pub use reconcile::{Context, reconcile};
 
@@ -30,75 +31,86 @@ pub use reconcile::{Context, reconcile};
 pub async fn run(client: Client, config: OperatorConfig, recorder: Recorder, cancel: CancellationToken) {
     let world = World::default();
     let (tasks, writer) = reflector::store();
-    let feeds = feed::all(&client, &config, &world, &tasks);
     // The receiver is slower than a list of a large cluster: the feeds wait for it.
-    let (sender, receiver) = mpsc::channel(1024);
-    let (synced, pumps): (Vec<_>, Vec<_>) =
-        feeds.into_iter().map(|feed| pump(feed, sender.clone(), cancel.clone())).unzip();
+    let (sender, from_feeds) = mpsc::channel(1024);
+    // What Tasks tell each other is little, and must not wait for itself.
+    let (looks, from_tasks) = mpsc::unbounded_channel();
+    let mut pumps = JoinSet::new();
+    let mut synced = Vec::new();
+    for feed in feed::all(&client, &config, &world, &tasks) {
+        let (done, when_done) = oneshot::channel();
+        pumps.spawn(pump(feed, sender.clone(), done));
+        synced.push(when_done);
+    }
     drop(sender);
-    let pumps = future::join_all(pumps.into_iter().map(tokio::spawn));
-
-    let all_synced = future::join_all(synced);
     tokio::select! {
-        _ = all_synced => {}
+        _ = future::join_all(synced) => {}
         () = cancel.cancelled() => return,
     }
     let watch = watcher::watcher(config.api::<Task>(&client), watcher::Config::default())
         .default_backoff()
         .modify(|task: &mut Task| task.metadata.managed_fields = None)
         .reflect(writer)
+        .inspect(told(TaskIntake::new(world.clone()), looks.clone()))
         .touched_objects();
-    let context = Arc::new(Context::new(client, config.clone(), world, tasks.clone(), recorder));
-    let looks = tokio_stream(receiver);
+    let context = Arc::new(Context::new(client, config.clone(), world, tasks.clone(), recorder, looks));
     Controller::for_stream(watch, tasks)
         .with_config(controller::Config::default().concurrency(config.concurrency))
-        .reconcile_on(looks)
+        .reconcile_on(stream::poll_fn({
+            let mut receiver = from_feeds;
+            move |cx| receiver.poll_recv(cx)
+        }))
+        .reconcile_on(stream::poll_fn({
+            let mut receiver = from_tasks;
+            move |cx| receiver.poll_recv(cx).map(|key| key.as_ref().map(object_ref))
+        }))
         .graceful_shutdown_on(cancel.cancelled_owned())
         .run(reconcile, reconcile::on_error, context)
         .for_each(|result| {
             if let Err(controller::Error::QueueError(error)) = result {
-                tracing::debug!(%error, "the watch of Tasks was interrupted");
+                feed::interrupted("Task", &error);
             }
             future::ready(())
         })
         .await;
-    pumps.await;
+    pumps.shutdown().await;
+}
+
+/// Takes the watch of Tasks into the world, and has those looked at whom it concerns.
+fn told(
+    mut intake: TaskIntake,
+    looks: mpsc::UnboundedSender<TaskKey>,
+) -> impl FnMut(&watcher::Result<watcher::Event<Task>>) {
+    move |event| {
+        let Ok(event) = event else { return };
+        for key in intake.take_in(event) {
+            // Nobody listens only when the operator ends.
+            let _ = looks.send(key);
+        }
+    }
 }
 
 /// Polls a feed; sends the Tasks it names once it has taken in what is there. Tasks named before are looked at anyway.
-fn pump(
-    mut feed: feed::Feed,
-    sender: mpsc::Sender<ObjectRef<Task>>,
-    cancel: CancellationToken,
-) -> (impl Future<Output = ()> + Send, impl Future<Output = ()> + Send) {
-    let (synced, when_synced) = tokio::sync::oneshot::channel::<()>();
-    let pump = async move {
-        let mut synced = Some(synced);
-        loop {
-            let news = tokio::select! {
-                news = feed.next() => news,
-                () = cancel.cancelled() => return,
-            };
-            match news {
-                Some(News::Look(key)) if synced.is_none() => {
-                    if sender.send(ObjectRef::new(&key.name).within(&key.namespace)).await.is_err() {
-                        return;
-                    }
+async fn pump(mut feed: feed::Feed, sender: mpsc::Sender<ObjectRef<Task>>, synced: oneshot::Sender<()>) {
+    let mut synced = Some(synced);
+    while let Some(news) = feed.next().await {
+        match news {
+            News::Look(key) if synced.is_none() => {
+                if sender.send(object_ref(&key)).await.is_err() {
+                    return;
                 }
-                Some(News::Look(_)) => {}
-                Some(News::Synced) => {
-                    if let Some(synced) = synced.take() {
-                        // Nobody waits any more only when the operator ends.
-                        let _ = synced.send(());
-                    }
+            }
+            News::Look(_) => {}
+            News::Synced => {
+                if let Some(synced) = synced.take() {
+                    // Nobody waits any more only when the operator ends.
+                    let _ = synced.send(());
                 }
-                None => return,
             }
         }
-    };
-    (when_synced.map(|_| ()), pump)
+    }
 }
 
-fn tokio_stream<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> + Send {
-    futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
+fn object_ref(key: &TaskKey) -> ObjectRef<Task> {
+    ObjectRef::new(&key.name).within(&key.namespace)
 }

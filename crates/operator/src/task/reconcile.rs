@@ -8,11 +8,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action as Next;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kubetask_api::{Task, TaskStatus};
 use kubetask_core::names::job_name;
-use kubetask_core::task::{JobSeen, Plan, Seen, plan};
+use kubetask_core::task::{Action, Admission, JobSeen, Plan, Seen, plan};
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::act::{Acted, act};
 use super::observe::observe;
@@ -78,6 +79,8 @@ pub struct Context {
     config: OperatorConfig,
     tasks: Store<Task>,
     recorder: Recorder,
+    /// Tasks that must be looked at because of what was decided about another.
+    looks: UnboundedSender<TaskKey>,
     /// What was written last for a Task, until its watch shows it; how often looks failed in a row.
     memory: Mutex<HashMap<TaskKey, Memory>>,
 }
@@ -96,8 +99,59 @@ impl Context {
         world: World,
         tasks: Store<Task>,
         recorder: Recorder,
+        looks: UnboundedSender<TaskKey>,
     ) -> Self {
-        Self { client, world, config, tasks, recorder, memory: Mutex::default() }
+        Self { client, world, config, tasks, recorder, looks, memory: Mutex::default() }
+    }
+
+    /// Plans; a Task that could start asks for a place at its Agent first.
+    fn plan(&self, key: &TaskKey, task: &Task, seen: &mut Seen) -> Plan {
+        let now = Timestamp::now();
+        let settings = &self.config.settings;
+        let planned = plan(now, task, seen, settings);
+        if !creates_job(&planned) {
+            let has_job = seen.job.found().is_some() || task.status.as_ref().is_some_and(|s| s.job_name.is_some());
+            if !has_job {
+                self.leave(key);
+            }
+            return planned;
+        }
+        let (admission, others) = self.world.lock().ask_for_place(key, task, seen.agent.as_deref());
+        self.send(others);
+        if admission == Admission::Free {
+            return planned;
+        }
+        seen.admission = admission;
+        plan(now, task, seen, settings)
+    }
+
+    /// The Task gives up its place at its Agent.
+    fn leave(&self, key: &TaskKey) {
+        let others = self.world.lock().leave(key);
+        self.send(others);
+    }
+
+    fn send(&self, looks: Vec<TaskKey>) {
+        for key in looks {
+            // Nobody listens only when the operator ends.
+            let _ = self.looks.send(key);
+        }
+    }
+
+    fn has_job(&self, key: &TaskKey, task: &Task) -> bool {
+        let job = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
+        self.world.lock().jobs.get(&key.namespace, &job).is_some()
+    }
+
+    /// Whether the Task is still there, and is not another one of the same name.
+    fn is_current(&self, task: &Task) -> bool {
+        self.tasks.get(&ObjectRef::from_obj(task)).is_some_and(|now| now.metadata.uid == task.metadata.uid)
+    }
+
+    fn forget(&self, key: &TaskKey) {
+        let others = self.world.lock().remove_task(key);
+        self.send(others);
+        self.remember(key, |memory| *memory = Memory::default());
     }
 
     fn remember<R>(&self, key: &TaskKey, change: impl FnOnce(&mut Memory) -> R) -> R {
@@ -138,55 +192,67 @@ fn is_older(seen: &str, written: &str) -> bool {
 /// # Errors
 /// When something must be tried again.
 pub async fn reconcile(task: Arc<Task>, context: Arc<Context>) -> Result<Next, Error> {
-    let namespace = task.metadata.namespace.clone().unwrap_or_default();
-    let key = TaskKey::new(&namespace, task.metadata.name.as_deref().unwrap_or_default());
-    if task.metadata.deletion_timestamp.is_some()
-        || !context
-            .tasks
-            .get(&kube::runtime::reflector::ObjectRef::from_obj(task.as_ref()))
-            .is_some_and(|now| now.metadata.uid == task.metadata.uid)
-    {
-        // It is going or gone; what it owns goes by its owner references.
+    let key = TaskKey::of(&task);
+    if task.metadata.deletion_timestamp.is_some() {
+        // What it owns goes by its owner references. As long as its Job is there, it has its place.
+        if !context.has_job(&key, &task) {
+            context.leave(&key);
+        }
         context.world.lock().references.remove(&key);
-        context.remember(&key, |memory| *memory = Memory::default());
         return Ok(Next::await_change());
     }
     if context.is_stale(&key, &task) {
         return Ok(Next::await_change());
     }
-    let mut seen = observe(&context, &key, &task).await?;
-    let mut planned = plan(Timestamp::now(), &task, &seen, &context.config.settings);
+    let next = look(&task, &key, &context).await;
+    if !context.is_current(&task) {
+        // It went meanwhile: what was remembered of it since must go too.
+        context.forget(&key);
+    }
+    next
+}
+
+async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Error> {
+    let namespace = key.namespace.as_ref();
+    let mut seen = observe(context, key, task).await?;
+    let mut planned = context.plan(key, task, &mut seen);
     if planned.verify_job {
-        seen.job = ask_for_job(&context, &namespace, &task).await?;
-        planned = plan(Timestamp::now(), &task, &seen, &context.config.settings);
+        seen.job = ask_for_job(context, namespace, task).await?;
+        planned = context.plan(key, task, &mut seen);
     }
-    let planned = carry_out(&context, &namespace, &task, seen, planned).await?;
+    let planned = carry_out(context, key, task, seen, planned).await?;
     if let Some(status) = &planned.status {
-        let written = write_status(&context, &namespace, &task, status).await?;
-        context.remember(&key, |memory| memory.written = written);
+        let written = write_status(context, namespace, task, status).await?;
+        if written.is_some() {
+            planned.events.iter().for_each(|note| context.recorder.publish(task, note));
+        }
+        context.remember(key, |memory| memory.written = written);
     }
-    for note in &planned.events {
-        context.recorder.publish(task.as_ref(), note);
-    }
-    context.remember(&key, |memory| memory.failures = 0);
+    context.remember(key, |memory| memory.failures = 0);
     Ok(planned.wake_at.map_or_else(Next::await_change, |at| Next::requeue(until(at))))
 }
 
 /// Carries the actions out; when the server refuses one for good, plans again with that knowledge.
 async fn carry_out(
     context: &Context,
-    namespace: &str,
+    key: &TaskKey,
     task: &Task,
     mut seen: Seen,
     planned: Plan,
 ) -> Result<Plan, Error> {
     for action in &planned.actions {
-        if let Acted::Refused(said) = act(context, namespace, task, action).await? {
+        if let Acted::Refused(said) = act(context, &key.namespace, task, action).await? {
+            // It must not hold up those behind it.
+            context.leave(key);
             seen.refused = Some(said);
             return Ok(plan(Timestamp::now(), task, &seen, &context.config.settings));
         }
     }
     Ok(planned)
+}
+
+fn creates_job(plan: &Plan) -> bool {
+    plan.actions.iter().any(|action| matches!(action, Action::CreateJob(_)))
 }
 
 async fn ask_for_job(context: &Context, namespace: &str, task: &Task) -> Result<JobSeen, Error> {

@@ -5,10 +5,11 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::sync::Arc;
 
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event as CoreEvent, Pod, Secret, ServiceAccount};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::Store;
@@ -45,6 +46,8 @@ trait Intake<K>: Send + 'static {
 
 /// All feeds of the Task controller.
 pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Store<Task>) -> Vec<Feed> {
+    // What keeps a Pod from being made is told by an event alone.
+    let refused = watcher::Config::default().fields("involvedObject.kind=Job,reason=FailedCreate");
     let ours = watcher::Config::default().labels(&format!("{}={}", labels::APP_MANAGED_BY, labels::APP));
     let everything = watcher::Config::default;
     let mut feeds = vec![
@@ -57,6 +60,7 @@ pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Stor
         ),
         feed(config.api::<Job>(client), ours.clone(), strip_job, JobIntake(world.clone())),
         feed(config.api::<Pod>(client), ours, strip_pod, PodIntake(world.clone())),
+        feed(config.api::<CoreEvent>(client), refused, strip, Refusals(world.clone())),
     ];
     feeds.push(metadata_feed::<ConfigMap>(client, config, world, RefKind::ConfigMap));
     feeds.push(metadata_feed::<Secret>(client, config, world, RefKind::Secret));
@@ -64,13 +68,26 @@ pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Stor
     feeds
 }
 
-fn feed<K, I>(api: Api<K>, config: watcher::Config, strip: fn(&mut K), intake: I) -> Feed
+fn feed<K, I>(api: Api<K>, config: watcher::Config, strip: fn(&mut K), mut intake: I) -> Feed
 where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     I: Intake<K>,
 {
     let events = watcher(api, config).default_backoff().modify(strip);
-    pump(events, intake).boxed()
+    let mut listed = None;
+    events
+        .flat_map(move |event| {
+            let synced = matches!(event, Ok(Event::InitDone)).then_some(News::Synced);
+            let concerned = match event {
+                Ok(event) => take_in(event, &mut listed, &mut intake),
+                Err(error) => {
+                    interrupted(&K::kind(&()), &error);
+                    Vec::new()
+                }
+            };
+            stream::iter(concerned.into_iter().map(News::Look).chain(synced))
+        })
+        .boxed()
 }
 
 /// Of what is only referred to, the watch carries metadata alone.
@@ -82,39 +99,38 @@ where
     feed(api, watcher::Config::default(), strip, Names { world: world.clone(), kind })
 }
 
-fn pump<K, I>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-    mut intake: I,
-) -> impl Stream<Item = News> + Send
+/// Takes an event into the world; tells which Tasks it concerns. `listed` is what the list that is under way has named.
+fn take_in<K, I>(event: Event<K>, listed: &mut Option<HashSet<(String, String)>>, intake: &mut I) -> Vec<TaskKey>
 where
-    K: Resource + Send + 'static,
+    K: Resource,
     I: Intake<K>,
 {
-    let mut listed: Option<HashSet<(String, String)>> = None;
-    events.flat_map(move |event| {
-        let synced = matches!(event, Ok(Event::InitDone));
-        let concerned = match event {
-            Ok(Event::Init) => {
-                listed = Some(HashSet::new());
-                Vec::new()
+    match event {
+        Event::Init => {
+            *listed = Some(HashSet::new());
+            Vec::new()
+        }
+        Event::InitApply(object) => {
+            if let Some(listed) = listed {
+                listed.insert(names(object.meta()));
             }
-            Ok(Event::InitApply(object)) => {
-                if let Some(listed) = &mut listed {
-                    listed.insert(names(object.meta()));
-                }
-                intake.put(object)
-            }
-            Ok(Event::InitDone) => listed.take().map(|keep| intake.retain(keep)).unwrap_or_default(),
-            Ok(Event::Apply(object)) => intake.put(object),
-            Ok(Event::Delete(object)) => intake.remove(&object),
-            Err(error) => {
-                // The watcher goes on by itself, with a backoff.
-                tracing::debug!(error = %error, "a watch was interrupted");
-                Vec::new()
-            }
-        };
-        stream::iter(concerned.into_iter().map(News::Look).chain(synced.then_some(News::Synced)))
-    })
+            intake.put(object)
+        }
+        Event::InitDone => listed.take().map(|keep| intake.retain(keep)).unwrap_or_default(),
+        Event::Apply(object) => intake.put(object),
+        Event::Delete(object) => intake.remove(&object),
+    }
+}
+
+/// The watcher goes on by itself, with a backoff. What the server says in words is for people: a right that is missing
+/// does not heal.
+pub(crate) fn interrupted(kind: &str, error: &watcher::Error) {
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    if let InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) = error {
+        tracing::warn!(kind, said = status.message, "cannot watch");
+    } else {
+        tracing::debug!(kind, %error, "a watch was interrupted");
+    }
 }
 
 fn strip<K: Resource>(object: &mut K) {
@@ -122,7 +138,7 @@ fn strip<K: Resource>(object: &mut K) {
 }
 
 /// Of a Job only its metadata, its suspension and its status are looked at.
-fn strip_job(job: &mut Job) {
+pub(crate) fn strip_job(job: &mut Job) {
     strip(job);
     if let Some(spec) = &mut job.spec {
         spec.template.spec = None;
@@ -139,6 +155,69 @@ fn strip_pod(pod: &mut Pod) {
             node_name: kept.1,
             ..Default::default()
         };
+    }
+}
+
+/// Takes the Tasks' own watch into the world, beside the reflector that keeps them.
+pub(crate) struct TaskIntake {
+    world: World,
+    /// Every Task there is, as far as the watch has told.
+    known: HashSet<TaskKey>,
+    listed: Option<HashSet<TaskKey>>,
+}
+
+impl TaskIntake {
+    pub(crate) fn new(world: World) -> Self {
+        Self { world, known: HashSet::new(), listed: None }
+    }
+
+    /// Takes in an event; tells which other Tasks it concerns.
+    pub(crate) fn take_in(&mut self, event: &Event<Task>) -> Vec<TaskKey> {
+        match event {
+            Event::Init => self.listed = Some(HashSet::new()),
+            Event::InitApply(task) => {
+                if let Some(listed) = &mut self.listed {
+                    listed.insert(TaskKey::of(task));
+                }
+                return self.put(task);
+            }
+            Event::Apply(task) => return self.put(task),
+            Event::Delete(task) => return self.remove(&TaskKey::of(task)),
+            Event::InitDone => {
+                let keep = self.listed.take().unwrap_or_default();
+                let gone: Vec<TaskKey> = self.known.difference(&keep).cloned().collect();
+                return gone.iter().flat_map(|key| self.remove(key)).collect();
+            }
+        }
+        Vec::new()
+    }
+
+    fn put(&mut self, task: &Task) -> Vec<TaskKey> {
+        self.known.insert(TaskKey::of(task));
+        self.world.lock().put_task(task)
+    }
+
+    fn remove(&mut self, key: &TaskKey) -> Vec<TaskKey> {
+        self.known.remove(key);
+        self.world.lock().remove_task(key)
+    }
+}
+
+struct Refusals(World);
+
+impl Intake<CoreEvent> for Refusals {
+    fn put(&mut self, event: CoreEvent) -> Vec<TaskKey> {
+        self.0.lock().jobs.put_refusal(event).into_iter().collect()
+    }
+
+    fn remove(&mut self, event: &CoreEvent) -> Vec<TaskKey> {
+        self.0.lock().jobs.remove_refusal(event);
+        Vec::new()
+    }
+
+    fn retain(&mut self, keep: HashSet<(String, String)>) -> Vec<TaskKey> {
+        self.0.lock().jobs.retain_refusals(&keep);
+        Vec::new()
     }
 }
 
@@ -185,7 +264,7 @@ impl Intake<KubeTaskConfig> for Configs {
         if name != DEFAULT_NAME {
             return Vec::new();
         }
-        self.world.lock().configs.insert(namespace.clone(), std::sync::Arc::new(config));
+        self.world.lock().configs.insert(namespace.clone(), Arc::new(config));
         self.concerned(&namespace)
     }
 
@@ -214,7 +293,7 @@ struct JobIntake(World);
 
 impl Intake<Job> for JobIntake {
     fn put(&mut self, job: Job) -> Vec<TaskKey> {
-        self.0.lock().put_job(job).into_iter().collect()
+        self.0.lock().jobs.put(job).into_iter().collect()
     }
 
     fn remove(&mut self, job: &Job) -> Vec<TaskKey> {
@@ -230,7 +309,7 @@ struct PodIntake(World);
 
 impl Intake<Pod> for PodIntake {
     fn put(&mut self, pod: Pod) -> Vec<TaskKey> {
-        self.0.lock().put_pod(pod).into_iter().collect()
+        self.0.lock().jobs.put_pod(pod).into_iter().collect()
     }
 
     fn remove(&mut self, pod: &Pod) -> Vec<TaskKey> {

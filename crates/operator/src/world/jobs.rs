@@ -1,13 +1,14 @@
 //! Jobs of Tasks and their Pods.
 //!
 //! A Job that was just created is known before its watch event arrives ([`Jobs::created`]), so that the next look at
-//! the Task neither creates it again nor asks for it.
+//! the Task neither creates it again nor asks for it. If it was deleted before the answer to its creation came, it stays
+//! deleted: [`Jobs::creating`] remembers that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kubetask_api::labels;
 
 use super::{TaskKey, names};
@@ -20,6 +21,15 @@ type Key = (String, String);
 pub struct Jobs {
     jobs: HashMap<Key, Arc<Job>>,
     pods: HashMap<Key, BTreeMap<String, Arc<Pod>>>,
+    /// Jobs that are being created, and whether the watch said meanwhile that they are gone.
+    creating: HashMap<Key, bool>,
+    /// Why a Job's Pod may not be created: the latest event that tells.
+    refusals: HashMap<Key, Refusal>,
+}
+
+struct Refusal {
+    event: String,
+    said: Arc<str>,
 }
 
 impl Jobs {
@@ -38,10 +48,25 @@ impl Jobs {
             .unwrap_or_default()
     }
 
-    /// Takes in a Job that was created just now. A newer one from the watch stays.
-    pub fn created(&mut self, job: Job) {
-        let key = names(&job.metadata);
-        self.jobs.entry(key).or_insert_with(|| Arc::new(job));
+    /// What the job controller said when the Job's Pod was refused.
+    #[must_use]
+    pub fn refusal(&self, namespace: &str, job: &str) -> Option<Arc<str>> {
+        self.refusals.get(&(namespace.to_owned(), job.to_owned())).map(|refusal| refusal.said.clone())
+    }
+
+    /// A Job is about to be created.
+    pub fn creating(&mut self, namespace: &str, name: &str) {
+        self.creating.insert((namespace.to_owned(), name.to_owned()), false);
+    }
+
+    /// The answer to its creation: the Job, or nothing. A newer one from the watch stays; one that went meanwhile does
+    /// not come back.
+    pub fn created(&mut self, namespace: &str, name: &str, job: Option<Job>) {
+        let key = (namespace.to_owned(), name.to_owned());
+        let gone = self.creating.remove(&key).unwrap_or(false);
+        if let (Some(job), false) = (job, gone) {
+            self.jobs.entry(key).or_insert_with(|| Arc::new(job));
+        }
     }
 
     /// Takes in a Job from the watch; tells whose it is.
@@ -53,8 +78,36 @@ impl Jobs {
 
     /// Forgets a Job; tells whose it was.
     pub fn remove(&mut self, job: &Job) -> Option<TaskKey> {
-        self.jobs.remove(&names(&job.metadata));
+        let key = names(&job.metadata);
+        if let Some(gone) = self.creating.get_mut(&key) {
+            *gone = true;
+        }
+        self.jobs.remove(&key);
         owner(job)
+    }
+
+    /// Takes in an event that tells why a Pod was refused; tells whose Job it is.
+    pub fn put_refusal(&mut self, event: Event) -> Option<TaskKey> {
+        let (namespace, name) = names(&event.metadata);
+        let job = event.involved_object.name?;
+        let key = (namespace, job);
+        self.refusals.insert(key.clone(), Refusal { event: name, said: event.message?.into() });
+        self.jobs.get(&key).and_then(|job| owner(job))
+    }
+
+    /// Forgets an event.
+    pub fn remove_refusal(&mut self, event: &Event) {
+        let (namespace, name) = names(&event.metadata);
+        let Some(job) = event.involved_object.name.clone() else { return };
+        let key = (namespace, job);
+        if self.refusals.get(&key).is_some_and(|refusal| refusal.event == name) {
+            self.refusals.remove(&key);
+        }
+    }
+
+    /// Forgets all events but these.
+    pub fn retain_refusals(&mut self, keep: &std::collections::HashSet<Key>) {
+        self.refusals.retain(|(namespace, _), refusal| keep.contains(&(namespace.clone(), refusal.event.clone())));
     }
 
     /// Takes in a Pod; tells whose it is.
@@ -126,8 +179,96 @@ fn pod_key(pod: &Pod) -> Option<(Key, String)> {
 
 /// The Task that a Pod's label or annotation names, for when its Job is not known (yet).
 fn label_owner(pod: &Pod) -> Option<TaskKey> {
-    let find = |map: Option<&BTreeMap<String, String>>| map.and_then(|m| m.get(labels::TASK)).cloned();
     // A name too long for a label is shortened there, and whole in the annotation.
-    let name = find(pod.metadata.annotations.as_ref()).or_else(|| find(pod.metadata.labels.as_ref()))?;
-    Some(TaskKey::new(pod.metadata.namespace.as_deref().unwrap_or_default(), &name))
+    let full = format!("{}{}", labels::TASK, labels::FULL_NAME_SUFFIX);
+    let annotated = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(&full));
+    let name = annotated.or_else(|| pod.metadata.labels.as_ref()?.get(labels::TASK))?;
+    Some(TaskKey::new(pod.metadata.namespace.as_deref().unwrap_or_default(), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(name: &str, task: &str) -> Job {
+        let owner =
+            json!({"apiVersion": "kubetask.io/v1alpha1", "kind": "Task", "name": task, "uid": "u", "controller": true});
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n", "ownerReferences": [owner]}}))
+            .unwrap()
+    }
+
+    fn pod(name: &str, job: &str, annotations: serde_json::Value) -> Pod {
+        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": "j", "controller": true});
+        serde_json::from_value(json!({"metadata": {
+            "name": name, "namespace": "n", "ownerReferences": [owner],
+            "labels": {"kubetask.io/task": "short"}, "annotations": annotations,
+        }}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_created_job_is_known_before_its_watch_event() {
+        let mut jobs = Jobs::default();
+        jobs.creating("n", "j");
+        jobs.created("n", "j", Some(job("j", "t")));
+        assert!(jobs.get("n", "j").is_some());
+        // What the watch said first is newer than the answer.
+        jobs.creating("n", "k");
+        let mut newer = job("k", "t");
+        newer.metadata.resource_version = Some("2".to_owned());
+        jobs.put(newer);
+        jobs.created("n", "k", Some(job("k", "t")));
+        assert_eq!(jobs.get("n", "k").unwrap().metadata.resource_version.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_job_that_went_before_its_answer_came_stays_gone() {
+        let mut jobs = Jobs::default();
+        jobs.creating("n", "j");
+        jobs.put(job("j", "t"));
+        assert_eq!(jobs.remove(&job("j", "t")), Some(TaskKey::new("n", "t")));
+        jobs.created("n", "j", Some(job("j", "t")));
+        assert!(jobs.get("n", "j").is_none() && jobs.creating.is_empty());
+        // An answer that never came leaves nothing behind.
+        jobs.creating("n", "j");
+        jobs.created("n", "j", None);
+        assert!(jobs.creating.is_empty());
+    }
+
+    #[test]
+    fn a_pod_whose_job_is_unknown_is_found_by_its_full_name() {
+        let mut jobs = Jobs::default();
+        assert_eq!(jobs.put_pod(pod("p", "j", json!({}))), Some(TaskKey::new("n", "short")));
+        let long = pod("q", "j", json!({"kubetask.io/task-name": "the-whole-name"}));
+        assert_eq!(jobs.put_pod(long.clone()), Some(TaskKey::new("n", "the-whole-name")));
+        assert_eq!(jobs.pods("n", "j").len(), 2);
+        let keep = HashSet::from([("n".to_owned(), "p".to_owned())]);
+        assert_eq!(jobs.retain_pods(&keep), [TaskKey::new("n", "the-whole-name")]);
+        jobs.put(job("j", "t"));
+        assert_eq!(jobs.remove_pod(&pod("p", "j", json!({}))), Some(TaskKey::new("n", "t")));
+        assert!(jobs.pods.is_empty());
+    }
+
+    #[test]
+    fn the_latest_refusal_counts_until_its_event_goes() {
+        let event = |name: &str, said: &str| -> Event {
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "namespace": "n"}, "message": said,
+                "involvedObject": {"kind": "Job", "name": "j"},
+            }))
+            .unwrap()
+        };
+        let mut jobs = Jobs::default();
+        jobs.put(job("j", "t"));
+        assert_eq!(jobs.put_refusal(event("a", "quota")), Some(TaskKey::new("n", "t")));
+        jobs.put_refusal(event("b", "webhook"));
+        jobs.remove_refusal(&event("a", "quota"));
+        assert_eq!(jobs.refusal("n", "j").as_deref(), Some("webhook"));
+        jobs.retain_refusals(&HashSet::new());
+        assert_eq!(jobs.refusal("n", "j"), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! What the watches have seen, indexed by the Tasks it concerns.
 //!
-//! Ordinary data: the watches feed it ([`feed`]), reconciliations read it ([`World::seen`]), tests do both. Feeding an
+//! Ordinary data: the watches feed it ([`feed`]), looks at Tasks read it ([`World::lock`]), tests do both. Feeding an
 //! object answers with the Tasks that must be looked at again, so that whatever was missing heals the moment it
 //! arrives. Nothing is polled.
 
@@ -8,18 +8,20 @@ mod existing;
 pub mod feed;
 mod index;
 mod jobs;
+mod queues;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
-use kubetask_api::{Agent, KubeTaskConfig};
-use kubetask_core::task::{RefKind, Reference};
+use kubetask_api::{Agent, KubeTaskConfig, Task};
+use kubetask_core::names::job_name;
+use kubetask_core::queue::Place;
+use kubetask_core::task::{Admission, RefKind, Reference, agent_name};
 
 pub use existing::Existing;
 pub use index::ReferenceIndex;
 pub use jobs::Jobs;
+pub use queues::Queues;
 
 /// A Task's namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +37,13 @@ impl TaskKey {
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of a Task.
+    #[must_use]
+    pub fn of(task: &Task) -> Self {
+        let metadata = &task.metadata;
+        Self::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
     }
 }
 
@@ -55,6 +64,8 @@ pub struct State {
     pub jobs: Jobs,
     /// Which Task refers to what.
     pub references: ReferenceIndex,
+    /// Who has a place at its Agent, and who waits for one.
+    pub queues: Queues,
 }
 
 impl World {
@@ -95,15 +106,47 @@ impl State {
         self.references.referring(RefKind::Agent, namespace, name)
     }
 
-    /// Takes in a Job; tells whose it is.
-    pub fn put_job(&mut self, job: Job) -> Option<TaskKey> {
-        self.jobs.put(job)
+    /// Takes in a Task: whether it has a place at its Agent. Tells which others it concerns.
+    pub fn put_task(&mut self, task: &Task) -> Vec<TaskKey> {
+        let key = TaskKey::of(task);
+        if task.phase().is_finished() {
+            return self.leave(&key);
+        }
+        // After a restart the Job may be there before the status tells of it.
+        let has_job = task.status.as_ref().is_some_and(|status| status.job_name.is_some()) || {
+            let job = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
+            self.jobs.get(&key.namespace, &job).is_some()
+        };
+        if has_job {
+            self.queues.activate(&key, agent_name(task));
+        }
+        Vec::new()
     }
 
-    /// Takes in a Pod; tells whose it is.
-    pub fn put_pod(&mut self, pod: Pod) -> Option<TaskKey> {
-        self.jobs.put_pod(pod)
+    /// Forgets a Task; tells which others it concerns.
+    pub fn remove_task(&mut self, key: &TaskKey) -> Vec<TaskKey> {
+        self.references.remove(key);
+        self.leave(key)
     }
+
+    /// The Task asks for a place at its Agent, which may be newer than the one that is known here. Tells whether it has
+    /// one, and which others it concerns.
+    pub fn ask_for_place(&mut self, key: &TaskKey, task: &Task, agent: Option<&Agent>) -> (Admission, Vec<TaskKey>) {
+        self.queues.ask(key, agent_name(task), Place::of(task), agent.and_then(limit))
+    }
+
+    /// The Task has no place, or gives up the one it has. Tells which others it concerns.
+    pub fn leave(&mut self, key: &TaskKey) -> Vec<TaskKey> {
+        let Some(agent) = self.queues.leave(key) else { return Vec::new() };
+        let limit = self.agent(&key.namespace, &agent).as_deref().and_then(limit);
+        // Without a limit nobody waits.
+        if limit.is_some() { self.queues.advance(&key.namespace, &agent, limit) } else { Vec::new() }
+    }
+}
+
+/// How many Tasks an Agent carries out at a time.
+fn limit(agent: &Agent) -> Option<usize> {
+    usize::try_from(agent.spec.max_concurrent_tasks?).ok()
 }
 
 /// Namespace and name of an object; empty where it has none.

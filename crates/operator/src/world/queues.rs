@@ -1,0 +1,168 @@
+//! Which Task has a place at its Agent, and which waits for one: a [`Queue`] for each Agent.
+//!
+//! Tasks of Agents without a limit are counted too, so that a limit set later is right at once. Every change answers with
+//! the Tasks that must be looked at: those that were admitted, and those whose place in the queue is worth telling.
+
+use std::collections::HashMap;
+
+use kubetask_core::queue::{Place, Queue};
+use kubetask_core::task::Admission;
+
+use super::TaskKey;
+
+/// Places up to this one are told exactly; further back a Task is looked at from time to time.
+const NEAR: usize = 10;
+
+/// The queues of all Agents.
+#[derive(Debug, Default)]
+pub struct Queues {
+    by_agent: HashMap<(String, String), Agent>,
+    /// The Agent under which a Task is counted.
+    agent_of: HashMap<TaskKey, String>,
+}
+
+#[derive(Debug, Default)]
+struct Agent {
+    queue: Queue,
+    /// How often somebody left; decides whose turn it is to be told.
+    changes: usize,
+}
+
+impl Queues {
+    /// The Task has a place at this Agent, whatever its limit.
+    pub fn activate(&mut self, task: &TaskKey, agent: &str) {
+        self.count_under(task, agent);
+        self.agent(task, agent).queue.activate(&task.name);
+    }
+
+    /// The Task asks for a place. Answers what it is told, and who else must be looked at.
+    pub fn ask(
+        &mut self,
+        task: &TaskKey,
+        agent: &str,
+        place: Place,
+        limit: Option<usize>,
+    ) -> (Admission, Vec<TaskKey>) {
+        self.count_under(task, agent);
+        let entry = self.agent(task, agent);
+        entry.queue.wait(place);
+        let admitted = entry.queue.admit(limit);
+        let admission = entry.queue.admission(&task.name, limit);
+        let others = admitted.into_iter().filter(|name| **name != *task.name);
+        (admission, others.map(|name| TaskKey::new(&task.namespace, &name)).collect())
+    }
+
+    /// The Task ended, went, or cannot start now. Answers at which Agent it had or wanted a place.
+    pub fn leave(&mut self, task: &TaskKey) -> Option<String> {
+        let agent = self.agent_of.remove(task)?;
+        let key = (task.namespace.to_string(), agent);
+        if let Some(entry) = self.by_agent.get_mut(&key) {
+            entry.queue.remove(&task.name);
+            entry.changes += 1;
+            if entry.queue.counts() == (0, 0) {
+                self.by_agent.remove(&key);
+            }
+        }
+        Some(key.1)
+    }
+
+    /// Somebody left, or the limit changed: admits as many as there are places. Answers who must be looked at.
+    pub fn advance(&mut self, namespace: &str, agent: &str, limit: Option<usize>) -> Vec<TaskKey> {
+        let Some(entry) = self.by_agent.get_mut(&(namespace.to_owned(), agent.to_owned())) else { return Vec::new() };
+        let mut looks: Vec<TaskKey> =
+            entry.queue.admit(limit).iter().map(|name| TaskKey::new(namespace, name)).collect();
+        for (index, name) in entry.queue.waiting().enumerate() {
+            // A place far back is told in steps of a tenth; each Task there has its turn about that often.
+            if index < NEAR || (spread(index) + entry.changes).is_multiple_of(index / NEAR) {
+                looks.push(TaskKey::new(namespace, name));
+            }
+        }
+        looks
+    }
+
+    /// How many Tasks of an Agent have a place, and how many wait.
+    #[must_use]
+    pub fn counts(&self, namespace: &str, agent: &str) -> (usize, usize) {
+        self.by_agent.get(&(namespace.to_owned(), agent.to_owned())).map_or((0, 0), |entry| entry.queue.counts())
+    }
+
+    fn agent(&mut self, task: &TaskKey, agent: &str) -> &mut Agent {
+        self.by_agent.entry((task.namespace.to_string(), agent.to_owned())).or_default()
+    }
+
+    /// A Task is counted under one Agent only: agentRef may change as long as it waits.
+    fn count_under(&mut self, task: &TaskKey, agent: &str) {
+        if self.agent_of.get(task).is_some_and(|known| known == agent) {
+            return;
+        }
+        self.leave(task);
+        self.agent_of.insert(task.clone(), agent.to_owned());
+    }
+}
+
+/// Turns that come at regular distances would all come at once now and then.
+fn spread(index: usize) -> usize {
+    // Knuth's multiplicative hash; the high bits are the good ones.
+    index.wrapping_mul(2_654_435_761) >> 8 & 0xffff
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+
+    fn place(name: &str) -> Place {
+        Place { priority: 0, created: Timestamp::UNIX_EPOCH, name: name.to_owned() }
+    }
+
+    fn key(name: &str) -> TaskKey {
+        TaskKey::new("n", name)
+    }
+
+    #[test]
+    fn a_place_that_becomes_free_goes_to_the_next() {
+        let mut queues = Queues::default();
+        let ask = |queues: &mut Queues, name: &str| queues.ask(&key(name), "a", place(name), Some(1));
+        assert_eq!(ask(&mut queues, "t1"), (Admission::Free, vec![]));
+        assert!(matches!(ask(&mut queues, "t2").0, Admission::Queued { position: 1, .. }));
+        assert!(matches!(ask(&mut queues, "t3").0, Admission::Queued { position: 2, .. }));
+        assert_eq!(queues.leave(&key("t1")).as_deref(), Some("a"));
+        // The first is admitted, the second has moved up.
+        assert_eq!(queues.advance("n", "a", Some(1)), [key("t2"), key("t3")]);
+        assert_eq!(ask(&mut queues, "t2").0, Admission::Free);
+        assert_eq!(queues.counts("n", "a"), (1, 1));
+        for name in ["t2", "t3"] {
+            queues.leave(&key(name));
+        }
+        assert_eq!(queues.leave(&key("t3")), None);
+        assert!(queues.by_agent.is_empty() && queues.agent_of.is_empty());
+    }
+
+    #[test]
+    fn a_task_that_changes_its_agent_leaves_the_old_one() {
+        let mut queues = Queues::default();
+        queues.ask(&key("t"), "a", place("t"), Some(1));
+        queues.activate(&key("t"), "b");
+        assert_eq!((queues.counts("n", "a"), queues.counts("n", "b")), ((0, 0), (1, 0)));
+    }
+
+    #[test]
+    fn far_back_few_are_told() {
+        let mut queues = Queues::default();
+        queues.activate(&key("busy"), "a");
+        for index in 0..2000 {
+            let name = format!("t{index:05}");
+            queues.ask(&key(&name), "a", place(&name), Some(1));
+        }
+        let mut told = std::collections::BTreeSet::new();
+        for _ in 0..250 {
+            let looks = queues.advance("n", "a", Some(1));
+            assert!(looks.len() < 120, "{}", looks.len());
+            told.extend(looks);
+            let entry = queues.by_agent.get_mut(&("n".to_owned(), "a".to_owned())).unwrap();
+            entry.changes += 1;
+        }
+        assert_eq!(told.len(), 2000, "everyone has a turn");
+    }
+}

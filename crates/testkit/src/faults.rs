@@ -1,0 +1,164 @@
+//! What networks and busy servers do to a client: refusals, answers lost after the write was done, delays, cut watches.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
+use kube::Client;
+use kube::client::Body;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+
+use crate::middle::{Answer, AnswerBody, BoxError, Middle, pass, put_before};
+use crate::requests::Request;
+
+/// Of a hundred requests this many fail.
+const FAILING: u32 = 25;
+
+/// A source of trouble. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Faults(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    seed: u64,
+    random: Mutex<StdRng>,
+    over: AtomicBool,
+    done: AtomicUsize,
+}
+
+/// What happens to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing.
+    Fine,
+    /// The server refuses it with this code and reason.
+    Refused(u16, &'static str),
+    /// It never arrives.
+    NotSent,
+    /// It is carried out, and the answer is lost.
+    AnswerLost,
+    /// A watch ends after so many pieces: with an error, or as if the server had closed it.
+    Cut(usize, bool),
+}
+
+const REFUSALS: [(u16, &str); 4] =
+    [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable")];
+
+impl Faults {
+    /// Trouble that follows from a seed (and from the order in which requests happen to come).
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(Arc::new(State {
+            seed,
+            random: Mutex::new(StdRng::seed_from_u64(seed)),
+            over: AtomicBool::new(false),
+            done: AtomicUsize::new(0),
+        }))
+    }
+
+    /// The seed.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.0.seed
+    }
+
+    /// A client that suffers from it.
+    #[must_use]
+    pub fn of(&self, client: Client) -> Client {
+        put_before(self.0.clone(), client)
+    }
+
+    /// From now on everything goes well.
+    pub fn end(&self) {
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+
+    /// How many requests were harmed.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        self.0.done.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    fn decide(&self, request: Option<&Request>) -> (Fate, Duration) {
+        if self.over.load(Ordering::Relaxed) {
+            return (Fate::Fine, Duration::ZERO);
+        }
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let delay = Duration::from_millis(if random.random_ratio(1, 4) { random.random_range(0..20) } else { 0 });
+        let watches = request.is_some_and(|r| r.verb == "watch");
+        let writes = request.is_some_and(Request::is_write);
+        let fate = if !random.random_ratio(FAILING, 100) {
+            // Long watches see most of the trouble there is.
+            if watches && random.random_ratio(1, 2) {
+                Fate::Cut(random.random_range(0..6), random.random_ratio(1, 2))
+            } else {
+                Fate::Fine
+            }
+        } else {
+            match random.random_range(0..6usize) {
+                0 => Fate::NotSent,
+                1 => Fate::AnswerLost,
+                n => {
+                    let (code, reason) = REFUSALS[n - 2];
+                    // Only writes conflict.
+                    if code == 409 && !writes { Fate::NotSent } else { Fate::Refused(code, reason) }
+                }
+            }
+        };
+        if fate != Fate::Fine {
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+        (fate, delay)
+    }
+}
+
+impl Middle for State {
+    fn handle(
+        self: Arc<Self>,
+        request: http::Request<Body>,
+        inner: Client,
+    ) -> impl Future<Output = Answer> + Send + 'static {
+        let asked = Request::parse(request.method(), request.uri());
+        let (fate, delay) = self.decide(asked.as_ref());
+        async move {
+            tokio::time::sleep(delay).await;
+            match fate {
+                Fate::Fine => pass(request, &inner).await,
+                Fate::Refused(code, reason) => refuse(code, reason),
+                Fate::NotSent => Err("connection refused (injected)".into()),
+                Fate::AnswerLost => {
+                    pass(request, &inner).await?;
+                    Err("connection reset (injected)".into())
+                }
+                Fate::Cut(pieces, with_error) => {
+                    Ok(pass(request, &inner).await?.map(|body| cut(body, pieces, with_error)))
+                }
+            }
+        }
+    }
+}
+
+fn refuse(code: u16, reason: &str) -> Answer {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": format!("{reason} (injected)"), "reason": reason, "code": code,
+    });
+    let body = Full::new(Bytes::from(status.to_string())).map_err(BoxError::from).boxed_unsync();
+    Ok(http::Response::builder().status(code).header("content-type", "application/json").body(body)?)
+}
+
+/// The first pieces of a body, and then an end.
+fn cut(body: AnswerBody, pieces: usize, with_error: bool) -> AnswerBody {
+    let end: Option<Result<http_body::Frame<Bytes>, BoxError>> =
+        with_error.then(|| Err("connection reset (injected)".into()));
+    let frames = BodyStream::new(body).take(pieces).chain(stream::iter(end));
+    StreamBody::new(frames).boxed_unsync()
+}
