@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kubetask_engine::spec::{ContainerSpec, ContainerState, LogSpec, Mount, Network, PullPolicy, Resources, Security};
+use kubetask_engine::spec::{ContainerSpec, ContainerState, LogSpec, Mount, Network, PullPolicy};
 use kubetask_engine::{ContainerEngine, EngineError};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::security::{non_root, resources, security};
 use super::{Driver, container};
 use crate::config::{
     ATTEMPT_LABEL, CONTAINER_LABEL, NETWORK_ANNOTATION, NODE_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL,
@@ -24,7 +25,6 @@ use crate::image;
 use crate::machine::{Event, NotStarted};
 use crate::names;
 use crate::objects::{Fetched, Refs};
-use crate::quantity;
 use crate::record::Record;
 use crate::shared::Shared;
 use crate::volumes::{self, Places};
@@ -347,54 +347,4 @@ fn make_file(path: &Path) -> io::Result<()> {
     }
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o666))
-}
-
-fn non_root(pod: &Pod, container: &Container) -> Result<(), String> {
-    let pod_context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let own = container.security_context.as_ref();
-    let required = own.and_then(|own| own.run_as_non_root).or(pod_context.and_then(|context| context.run_as_non_root));
-    let user = own.and_then(|own| own.run_as_user).or(pod_context.and_then(|context| context.run_as_user));
-    if required == Some(true) && user == Some(0) {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let meta = &pod.metadata;
-        return Err(format!(
-            "container's runAsUser breaks non-root policy (pod: \"{}_{}({})\", container: {})",
-            text(&meta.name),
-            text(&meta.namespace),
-            text(&meta.uid),
-            container.name
-        ));
-    }
-    Ok(())
-}
-
-fn resources(container: &Container) -> Resources {
-    let limit = |name: &str| container.resources.as_ref()?.limits.as_ref()?.get(name);
-    Resources {
-        cpu_millis: limit("cpu").and_then(quantity::milli).and_then(|value| u64::try_from(value).ok()),
-        memory_bytes: limit("memory").and_then(quantity::units).and_then(|value| u64::try_from(value).ok()),
-        pids: None,
-    }
-}
-
-fn security(pod: &Pod, container: &Container) -> Security {
-    let pod_context = pod.spec.as_ref().and_then(|spec| spec.security_context.clone()).unwrap_or_default();
-    let own = container.security_context.clone().unwrap_or_default();
-    let id = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
-    let groups = pod_context.supplemental_groups.into_iter().flatten().chain(pod_context.fs_group);
-    let capabilities = own.capabilities.unwrap_or_default();
-    let privileged = own.privileged == Some(true);
-    let mut add = capabilities.add.unwrap_or_default();
-    if privileged {
-        add = vec!["ALL".to_owned()];
-    }
-    Security {
-        run_as_user: id(own.run_as_user.or(pod_context.run_as_user)),
-        run_as_group: id(own.run_as_group.or(pod_context.run_as_group)),
-        supplemental_groups: groups.filter_map(|group| id(Some(group))).collect(),
-        read_only_root: own.read_only_root_filesystem == Some(true),
-        add_capabilities: add,
-        drop_capabilities: capabilities.drop.unwrap_or_default(),
-        allow_privilege_escalation: privileged || own.allow_privilege_escalation != Some(false),
-    }
 }

@@ -8,6 +8,7 @@ mod hook;
 mod launch;
 pub(crate) mod prepare;
 mod publish;
+mod security;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::slot::back_off;
 use super::*;
 
 const START: i64 = 1_700_000_000;
