@@ -58,6 +58,22 @@ impl Positions {
             path = &path[..cut];
         }
     }
+
+    /// The positions below `path`, with paths counted from there.
+    #[must_use]
+    pub fn below(&self, path: &str) -> Self {
+        let inner = self.0.range(path.to_owned()..).take_while(|(field, _)| field.starts_with(path));
+        Self(
+            inner
+                .filter_map(|(field, at)| match field[path.len()..].as_bytes() {
+                    [] => Some((String::new(), *at)),
+                    [b'.', ..] => Some((field[path.len() + 1..].to_owned(), *at)),
+                    [b'[', ..] => Some((field[path.len()..].to_owned(), *at)),
+                    _ => None,
+                })
+                .collect(),
+        )
+    }
 }
 
 /// One document of a text.
@@ -458,6 +474,8 @@ mod tests {
         assert_eq!(at("spec.list[0].file.path"), Some((4, 12)));
         assert_eq!(at("spec.list[0].missing.deep"), Some((3, 5)));
         assert_eq!(at("nowhere"), Some((1, 1)));
+        let below = doc.positions.below("spec.list[0]");
+        assert_eq!(below.find("file.path").map(|p| (p.line, p.column)), Some((4, 12)));
     }
 
     #[test]

@@ -38,10 +38,10 @@ pub fn print(output: Output, task: &Task) {
         line.push_str(&format!(", exit code {code}"));
     }
     output.say(line);
-    if phase == TaskPhase::Failed {
-        if let Some(message) = &status.message {
-            output.say(format!("  {}", plain_text(message).replace('\n', "\n  ")));
-        }
+    if phase == TaskPhase::Failed
+        && let Some(message) = &status.message
+    {
+        output.say(format!("  {}", plain_text(message).replace('\n', "\n  ")));
     }
     if let Some(result) = status.result.as_deref().map(str::trim).filter(|r| !r.is_empty()) {
         output.say(format!("  {}result:{} {}", p.dim, p.reset, plain_text(result).replace('\n', "\n          ")));

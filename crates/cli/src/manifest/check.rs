@@ -121,7 +121,7 @@ pub async fn check(
     }
 }
 
-async fn dry_run(client: &Client, item: &Checked, manager: &str) -> CommandResult<Result<(), Status>> {
+async fn dry_run(client: &Client, item: &Checked, manager: &str) -> CommandResult<Result<(), Box<Status>>> {
     send(client, item, manager, true).await.map(|answer| answer.map(|_| ()))
 }
 
@@ -134,7 +134,7 @@ pub async fn send(
     item: &Checked,
     manager: &str,
     dry_run: bool,
-) -> CommandResult<Result<Value, Status>> {
+) -> CommandResult<Result<Value, Box<Status>>> {
     let name = item.manifest.metadata("name");
     let mut query = format!("fieldManager={manager}&fieldValidation=Strict");
     if dry_run {
@@ -155,7 +155,7 @@ pub async fn send(
         .map_err(|e| CommandError::usage(format!("{}: {e}", item.title())))?;
     match client.request::<Value>(request).await {
         Ok(value) => Ok(Ok(value)),
-        Err(kube::Error::Api(status)) => Ok(Err(*status)),
+        Err(kube::Error::Api(status)) => Ok(Err(status)),
         Err(error) => Err(error.into()),
     }
 }
@@ -197,8 +197,12 @@ fn explain(item: &Checked, status: &Status) -> Vec<String> {
             .map(|field| format!("{}: {field}: there is no such field", manifest.locate(&field)))
             .collect();
     }
-    if let Some((field, reason)) = not_declared(&status.message) {
-        return vec![format!("{}: {field}: {reason}", manifest.locate(&field))];
+    let typed = typed_problems(&status.message);
+    if !typed.is_empty() {
+        return typed
+            .into_iter()
+            .map(|(field, reason)| format!("{}: {field}: {reason}", manifest.locate(&field)))
+            .collect();
     }
     vec![format!("{}: {}: {}", manifest.locate(""), item.title(), status.message)]
 }
@@ -212,11 +216,25 @@ fn quoted_after(message: &str, marker: &str) -> Vec<String> {
         .collect()
 }
 
-/// `… .spec.foo: field not declared in schema`, which server-side apply says of unknown fields.
-fn not_declared(message: &str) -> Option<(String, &'static str)> {
-    let (before, _) = message.split_once(": field not declared in schema")?;
-    let field = before.rsplit([' ', '\n']).next()?.trim_start_matches('.');
-    (!field.is_empty()).then(|| (field.to_owned(), "there is no such field"))
+/// What server-side apply says of fields that do not fit the schema:
+/// `failed to create typed patch object (…): .spec.a: field not declared in schema`, or `…: errors:` and a line each.
+fn typed_problems(message: &str) -> Vec<(String, String)> {
+    let problems = message.split_once("typed patch object (").and_then(|(_, rest)| rest.split_once("): "));
+    let Some((_, problems)) = problems else { return Vec::new() };
+    problems
+        .trim_start_matches("errors:")
+        .lines()
+        .filter_map(|line| {
+            let (field, reason) = line.trim().strip_prefix('.')?.split_once(": ")?;
+            let reason = match reason.split_once(", got ") {
+                _ if reason == "field not declared in schema" => "there is no such field",
+                // What follows is how Go prints the value.
+                Some((expected, _)) => expected,
+                None => reason,
+            };
+            Some((field.to_owned(), reason.to_owned()))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -227,9 +245,17 @@ mod tests {
     fn fields_are_found_in_messages() {
         let strict = r#"strict decoding error: unknown field "spec.foo", unknown field "spec.contexts[0].bar""#;
         assert_eq!(quoted_after(strict, "unknown field "), ["spec.foo", "spec.contexts[0].bar"]);
-        let apply =
-            "failed to create typed patch object (ns/x; demo/v1, Kind=W): .spec.nope: field not declared in schema";
-        assert_eq!(not_declared(apply), Some(("spec.nope".to_owned(), "there is no such field")));
-        assert_eq!(not_declared("something else"), None);
+        let pair = |field: &str, reason: &str| (field.to_owned(), reason.to_owned());
+        let head = "failed to create typed patch object (ns/x; demo/v1, Kind=W): ";
+        let one = format!("{head}.spec.nope: field not declared in schema");
+        assert_eq!(typed_problems(&one), [pair("spec.nope", "there is no such field")]);
+        let two = format!(
+            "{head}errors:\n  .spec.a: expected string, got &value.valueUnstructured{{Value:1}}\n  .spec.l[0].b: field not declared in schema"
+        );
+        assert_eq!(
+            typed_problems(&two),
+            [pair("spec.a", "expected string"), pair("spec.l[0].b", "there is no such field")]
+        );
+        assert!(typed_problems("something else").is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! From text to objects: what every Kubernetes manifest must have, checked where the line is still known.
 
+use kubetask_core::cron::{Schedule, ScheduleError};
 use kubetask_yaml::{Document, ErrorKind, Limits};
 use serde_json::Value;
 
@@ -82,10 +83,25 @@ fn add(source: &source::Source, document: Document, manifests: &mut Vec<Manifest
         problems.push(format!("{here}: metadata.name: the field is missing"));
     }
     let mut manifest = Manifest { origin: source.origin.clone(), object: value, start, positions };
+    problems.extend(schedule_problem(&manifest));
     if let Err(problem) = super::relative::resolve(&mut manifest, source.base.as_deref()) {
         problems.push(problem);
     }
     manifests.push(manifest);
+}
+
+/// A schedule that cannot be read. The server takes any text; the operator would say so only later, in the status.
+fn schedule_problem(manifest: &Manifest) -> Option<String> {
+    if !manifest.is("CronTask") {
+        return None;
+    }
+    let text = |member: &str| manifest.object.pointer(&format!("/spec/{member}")).and_then(Value::as_str);
+    let error = Schedule::parse(text("schedule")?, text("timeZone")).err()?;
+    let field = match error {
+        ScheduleError::TimeZone { .. } => "spec.timeZone",
+        ScheduleError::Expression { .. } => "spec.schedule",
+    };
+    Some(format!("{}: {field}: {error}", manifest.locate(field)))
 }
 
 /// A `List` as `kubectl get -o yaml` prints it.

@@ -6,17 +6,17 @@ use std::time::Duration;
 use crate::machine::{Machine, eventually};
 
 const OBJECTS: &str = r#"
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: workflow-guides, namespace: kubetask-system}
-data: {standard-pr-workflow.md: "open a pull request\n"}
----
 apiVersion: kubetask.io/v1alpha1
 kind: Agent
 metadata: {name: default, namespace: kubetask-system}
 spec:
   serviceAccountName: kubetask-agent
   command: [sh, -c, 'cat /workspace/task.md /workspace/guide.md; sleep 1; echo finished > /dev/termination-log']
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: workflow-guides, namespace: kubetask-system}
+data: {standard-pr-workflow.md: "open a pull request\n"}
 "#;
 
 const TASK: &str = r#"

@@ -5,17 +5,17 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The binary under test.
-pub const KUBETASK: &str = env!("CARGO_BIN_EXE_kubetask");
+pub(crate) const KUBETASK: &str = env!("CARGO_BIN_EXE_kubetask");
 
 /// A data directory and the servers that run for it.
-pub struct Machine {
+pub(crate) struct Machine {
     dir: tempfile::TempDir,
     server: Option<Child>,
 }
 
 /// What a command printed and how it ended.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -24,14 +24,14 @@ pub struct Outcome {
 impl Outcome {
     /// Fails the test unless the command succeeded.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
     /// Fails the test unless the command ended with this code.
     #[track_caller]
-    pub fn code(self, code: i32) -> Self {
+    pub(crate) fn code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
@@ -49,53 +49,53 @@ impl From<Output> for Outcome {
 
 impl Machine {
     /// A machine on which nothing has run yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::Builder::new().prefix("kt").tempdir().unwrap(), server: None }
     }
 
     /// A machine whose server runs.
-    pub fn up() -> Self {
+    pub(crate) fn up() -> Self {
         let mut machine = Self::new();
         machine.start();
         machine
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.data_dir().join("kubeconfig")
     }
 
     /// A directory for the test's own files.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file of the test's own.
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         path.display().to_string()
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(KUBETASK);
         command.args(args).env("KUBETASK_DATA_DIR", self.data_dir()).env_remove("KUBECONFIG").env("NO_COLOR", "1");
         command
     }
 
-    pub fn kubetask(&self, args: &[&str]) -> Outcome {
+    pub(crate) fn kubetask(&self, args: &[&str]) -> Outcome {
         self.command(args).stdin(Stdio::null()).output().unwrap().into()
     }
 
-    pub fn kubetask_with_input(&self, args: &[&str], input: &str) -> Outcome {
+    pub(crate) fn kubetask_with_input(&self, args: &[&str], input: &str) -> Outcome {
         with_input(self.command(args), input)
     }
 
     /// Starts the server in the foreground of a child process and waits until it answers.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("up.log")).unwrap();
         let child =
             self.command(&["up"]).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
@@ -116,34 +116,34 @@ impl Machine {
     }
 
     /// `kill -9` of the server.
-    pub fn kill_server(&mut self) {
+    pub(crate) fn kill_server(&mut self) {
         let mut child = self.server.take().expect("a server runs");
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     /// SIGTERM to the server; returns its exit code.
-    pub fn terminate_server(&mut self) -> i32 {
+    pub(crate) fn terminate_server(&mut self) -> i32 {
         let mut child = self.server.take().expect("a server runs");
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         child.wait().unwrap().code().unwrap_or(-1)
     }
 
-    pub fn server_pid(&self) -> u32 {
+    pub(crate) fn server_pid(&self) -> u32 {
         self.server.as_ref().expect("a server runs").id()
     }
 
     /// A kubectl command; `None` where there is no kubectl.
-    pub fn kubectl(&self, args: &[&str]) -> Option<Outcome> {
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Option<Outcome> {
         Some(self.kubectl_command(args)?.stdin(Stdio::null()).output().unwrap().into())
     }
 
-    pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> Option<Outcome> {
+    pub(crate) fn kubectl_with_input(&self, args: &[&str], input: &str) -> Option<Outcome> {
         Some(with_input(self.kubectl_command(args)?, input))
     }
 
-    pub fn kubectl_command(&self, args: &[&str]) -> Option<Command> {
+    pub(crate) fn kubectl_command(&self, args: &[&str]) -> Option<Command> {
         if !require("kubectl", Path::new("/usr/bin/kubectl").exists() || on_path("kubectl")) {
             return None;
         }
@@ -153,7 +153,7 @@ impl Machine {
     }
 
     /// A value of a Task by JSON pointer; empty where it is not there.
-    pub fn task_value(&self, name: &str, pointer: &str) -> String {
+    pub(crate) fn task_value(&self, name: &str, pointer: &str) -> String {
         let out = self.kubetask(&["get", "task", name, "-o", "json"]);
         let value: serde_json::Value = serde_json::from_str(&out.stdout).unwrap_or_default();
         match value.pointer(pointer) {
@@ -188,7 +188,7 @@ fn kill_containers(data_dir: &Path) {
 }
 
 /// Processes with a text in their command line, this one excepted.
-pub fn processes_mentioning(text: &str) -> Vec<i32> {
+pub(crate) fn processes_mentioning(text: &str) -> Vec<i32> {
     let own = i32::try_from(std::process::id()).unwrap();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -210,7 +210,7 @@ fn with_input(mut command: Command, input: &str) -> Outcome {
 }
 
 /// Whether something a test needs is there. Missing is a visible skip, and a failure in CI.
-pub fn require(what: &str, there: bool) -> bool {
+pub(crate) fn require(what: &str, there: bool) -> bool {
     if !there {
         assert!(std::env::var_os("CI").is_none(), "{what} is missing, and CI must not skip");
         eprintln!("SKIPPED: {what} is missing");
@@ -219,13 +219,13 @@ pub fn require(what: &str, there: bool) -> bool {
 }
 
 /// Whether a program is on the PATH.
-pub fn on_path(program: &str) -> bool {
+pub(crate) fn on_path(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 /// Polls until something holds; for what a test can only see from outside.
 #[track_caller]
-pub fn eventually(what: &str, timeout: Duration, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, timeout: Duration, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < timeout, "not within {timeout:?}: {what}");

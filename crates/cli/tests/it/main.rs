@@ -1,5 +1,7 @@
 //! The `kubetask` binary as people use it: real processes, a real store, real sandboxes.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod bad_input;
 mod cli;
 mod crash;

@@ -34,6 +34,17 @@ pub struct GitJob {
     pub credentials: Option<String>,
 }
 
+impl GitJob {
+    /// The directory of the node to clone from, where the URL names one (`file:///path`, or an absolute path): it must be
+    /// mounted for the init container, which sees nothing else of the node.
+    pub fn local_directory(&self) -> Option<&str> {
+        let path = self.url.strip_prefix("file://").unwrap_or(&self.url);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        // git decodes percent signs in URLs; a path with one cannot be told apart from an encoded one.
+        (path.starts_with('/') && !path.contains('%')).then_some(path)
+    }
+}
+
 /// Files to fetch and assemble.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -85,4 +96,24 @@ pub struct FetchHeader {
     /// The environment variable with its value; the header is left out when that is unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_directories_of_urls() {
+        let check = |url: &str, expect: Option<&str>| {
+            let job = GitJob { url: url.to_owned(), ref_: None, path: String::new(), depth: 1, credentials: None };
+            assert_eq!(job.local_directory(), expect, "{url}");
+        };
+        check("file:///home/me/project", Some("/home/me/project"));
+        check("file:///home/me/project/", Some("/home/me/project"));
+        check("/srv/git/x.git", Some("/srv/git/x.git"));
+        check("file:///a%20b", None);
+        check("file:///", None);
+        check("https://example.test/a/b", None);
+        check("git@example.test:a/b", None);
+    }
 }

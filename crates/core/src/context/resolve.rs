@@ -263,6 +263,9 @@ impl<'a> Collected<'a> {
             depth: repository.depth.unwrap_or(1),
             credentials: credentials.is_some().then(|| fetch::CREDENTIALS_DIR.to_owned()),
         };
+        if let Some(directory) = git.local_directory().filter(|directory| !is_clean(directory)) {
+            return self.invalid(format!("url: {directory:?} is not a clean path"));
+        }
         self.repositories.push(Checkout { git, credentials });
     }
 

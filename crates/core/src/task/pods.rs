@@ -54,7 +54,9 @@ pub(super) fn agent_ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
 pub(super) fn agent_started(pod: &Pod) -> Option<Timestamp> {
     let state = agent(pod)?.state.as_ref()?;
     let running = state.running.as_ref().and_then(|r| r.started_at.as_ref());
-    running.or_else(|| state.terminated.as_ref().and_then(|t| t.started_at.as_ref())).map(|t| t.0)
+    let started = running.or_else(|| state.terminated.as_ref().and_then(|t| t.started_at.as_ref())).map(|t| t.0)?;
+    // The kubelet's word for "it never started" is the epoch.
+    (started.as_second() > 0).then_some(started)
 }
 
 /// Whether the agent runs now, in this Pod.

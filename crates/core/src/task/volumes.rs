@@ -1,8 +1,8 @@
 //! The volumes of a Task's pod and where its containers see them.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, ProjectedVolumeSource,
-    SecretProjection, SecretVolumeSource, Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath,
+    ProjectedVolumeSource, SecretProjection, SecretVolumeSource, Volume, VolumeMount, VolumeProjection,
 };
 use kubetask_api::agent::{AgentSpec, Credential, Workspace};
 
@@ -104,6 +104,12 @@ impl Volumes {
                 mounts.push(mount(&name, path));
                 self.agent.push(mount(&name, path));
                 self.volumes.push(empty_dir(&name));
+            }
+            if let Some(directory) = checkout.git.local_directory() {
+                let name = format!("repository-{index}-source");
+                mounts.push(read_only(mount(&name, directory)));
+                let source = HostPathVolumeSource { path: directory.to_owned(), type_: Some("Directory".to_owned()) };
+                self.volumes.push(Volume { name, host_path: Some(source), ..Volume::default() });
             }
             if let Some(secret) = &checkout.credentials {
                 let name = format!("repository-{index}-credentials");

@@ -129,7 +129,9 @@ fn git(job: &GitJob, arguments: &[&str]) -> Result<Output, String> {
         return Ok(output);
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("git failed");
+    // The first fatal line says what is wrong; what follows is advice.
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines().find(|line| line.starts_with("fatal: ")).or_else(|| lines().next_back()).unwrap_or("git failed");
     Err(line.trim_start_matches("fatal: ").replace(&job.url, &shown(&job.url)))
 }
 

@@ -13,7 +13,7 @@ use crate::error::{CommandError, CommandResult};
 
 /// What the ad-hoc Agent runs.
 #[derive(Debug)]
-pub struct AdHoc {
+pub(super) struct AdHoc {
     command: Vec<String>,
     workspace: Option<String>,
     env: Vec<(String, String)>,
@@ -24,7 +24,7 @@ impl AdHoc {
     ///
     /// # Errors
     /// When the workspace is no directory, or a variable is malformed.
-    pub fn from_args(args: &RunArgs) -> CommandResult<Self> {
+    pub(super) fn from_args(args: &RunArgs) -> CommandResult<Self> {
         let workspace = args
             .workspace
             .as_ref()
@@ -46,7 +46,7 @@ impl AdHoc {
     ///
     /// # Errors
     /// When the server says no.
-    pub async fn submit(
+    pub(super) async fn submit(
         self,
         client: &kube::Client,
         namespace: &str,

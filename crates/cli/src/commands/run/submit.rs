@@ -16,7 +16,7 @@ use crate::output::Output;
 
 /// What is to be run, read and understood, but not sent yet.
 #[derive(Debug)]
-pub enum Request {
+pub(super) enum Request {
     /// Manifests.
     Manifests(Vec<Manifest>),
     /// A prompt for an Agent.
@@ -27,7 +27,7 @@ pub enum Request {
 
 /// A Task that was submitted.
 #[derive(Debug, Clone)]
-pub struct Submitted {
+pub(super) struct Submitted {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -39,7 +39,7 @@ impl Request {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn from_args(args: &RunArgs) -> CommandResult<Self> {
+    pub(super) fn from_args(args: &RunArgs) -> CommandResult<Self> {
         if !args.command.is_empty() {
             return Ok(Self::Command(AdHoc::from_args(args)?));
         }
@@ -70,7 +70,7 @@ impl Request {
 ///
 /// # Errors
 /// When the server says no; manifests are checked as a whole first.
-pub async fn submit(
+pub(super) async fn submit(
     request: Request,
     args: &RunArgs,
     connection: &Connection,
