@@ -14,6 +14,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Events waiting to be written.
 const QUEUE: usize = 4096;
@@ -58,12 +59,16 @@ pub(crate) enum From {
 }
 
 impl Recorder {
-    /// A recorder, and what writes its events; ends when the last recorder is dropped.
-    pub(crate) fn new(client: Client, host: String) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    /// A recorder, and what writes its events until `stop`, and then those that wait already.
+    pub(crate) fn new(
+        client: Client,
+        host: String,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let dropped = Arc::<AtomicU64>::default();
         let writer = Writer { client, host, known: HashMap::new(), order: VecDeque::new() };
-        (Self { queue, dropped: Arc::clone(&dropped) }, writer.run(receiver, dropped))
+        (Self { queue, dropped: Arc::clone(&dropped) }, writer.run(receiver, dropped, stop))
     }
 
     /// Records an event of `pod`; `field` is the part of it that the event is about.
@@ -108,8 +113,21 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut receiver: mpsc::Receiver<(Timestamp, Note)>, dropped: Arc<AtomicU64>) {
-        while let Some((at, note)) = receiver.recv().await {
+    async fn run(
+        mut self,
+        mut receiver: mpsc::Receiver<(Timestamp, Note)>,
+        dropped: Arc<AtomicU64>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let next = tokio::select! {
+                next = receiver.recv() => next,
+                () = stop.cancelled(), if !receiver.is_closed() => {
+                    receiver.close();
+                    continue;
+                }
+            };
+            let Some((at, note)) = next else { return };
             if let Err(error) = self.write(at, note).await {
                 // A namespace that is going away takes no events: nothing to worry about.
                 tracing::debug!(%error, "event not recorded");

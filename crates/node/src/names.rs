@@ -46,9 +46,14 @@ impl Layout {
         self.pod(uid).join("record.json")
     }
 
+    /// Directory of a pod's volumes.
+    pub(crate) fn volumes(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("volumes")
+    }
+
     /// Directory of one volume of a pod.
     pub(crate) fn volume(&self, uid: &str, volume: &str) -> PathBuf {
-        self.pod(uid).join("volumes").join(sanitise(volume))
+        self.volumes(uid).join(sanitise(volume))
     }
 
     /// Directory of a pod's Secrets and in-memory volumes.

@@ -45,7 +45,8 @@ impl Node {
         for path in [&config.root_dir, &layout.pods(), &layout.logs(), &layout.claims(), &layout.private_root()] {
             make_directory(path)?;
         }
-        let (recorder, writer) = Recorder::new(config.client.clone(), config.name.clone());
+        let stop = CancellationToken::new();
+        let (recorder, writer) = Recorder::new(config.client.clone(), config.name.clone(), stop.clone());
         let facts = NodeFacts {
             name: config.name.clone(),
             address: config.address.to_string(),
@@ -59,7 +60,7 @@ impl Node {
             sources: Arc::new(Sources::default()),
             claims_changed: Notify::new(),
             notifier: Notifier::default(),
-            stop: CancellationToken::new(),
+            stop,
             tasks: TaskTracker::new(),
             pods: Mutex::default(),
             config,
@@ -69,7 +70,7 @@ impl Node {
             let stop = shared.stop.clone();
             shared.tasks.spawn(async move { stop.run_until_cancelled(task).await });
         };
-        background(Box::pin(writer));
+        shared.tasks.spawn(writer);
         background(Box::pin(registration::run(Arc::clone(&shared), current)));
         background(Box::pin(registration::renew(shared.client(), shared.config.name.clone(), node.clone())));
         background(Box::pin(claims::run(Arc::clone(&shared))));

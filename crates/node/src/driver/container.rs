@@ -14,7 +14,7 @@ use kubetask_engine::{ContainerEngine, EngineError};
 use super::Driver;
 use super::launch::{Launch, uid};
 use crate::logs;
-use crate::machine::{End, Event, NotStarted};
+use crate::machine::{End, Event, NotStarted, State};
 use crate::names;
 
 /// Longest termination message.
@@ -27,15 +27,27 @@ impl Driver {
     pub(super) fn adopt(&mut self, slot: usize, attempt: u32, ran: bool) {
         let launch = match self.launch(slot, attempt) {
             Ok(launch) => launch,
+            // It may well be running: it stays as it was last seen until its engine is back or the pod is deleted.
             Err(error) => {
-                tracing::warn!(error, "a pod's engine is gone; its containers cannot be found");
-                let end = lost(Timestamp::now());
-                let _ = self.events.send(Event::Ended { slot, attempt, end });
+                let message = format!("Error: the container cannot be looked for: {error}");
+                self.emit(Some(slot), true, "Failed", &message);
                 return;
             }
         };
         let stop = self.shared.stop.clone();
         self.shared.tasks.spawn(async move { stop.run_until_cancelled(launch.adopt(ran)).await });
+    }
+
+    /// The pod is being deleted and its engine is not there: what cannot be found cannot be waited for.
+    pub(super) fn give_up_lost(&mut self) {
+        let slots = self.machine.slots().iter().enumerate();
+        let lost_ones = slots.filter(|(_, slot)| slot.state == State::Adopting);
+        let lost_ones: Vec<(usize, Option<u32>)> = lost_ones.map(|(index, slot)| (index, slot.attempt)).collect();
+        for (slot, attempt) in lost_ones {
+            let Some(attempt) = attempt else { continue };
+            let end = lost(Timestamp::now());
+            let _ = self.events.send(Event::Ended { slot, attempt, end });
+        }
     }
 
     pub(super) fn kill(&mut self, slot: usize, attempt: u32, grace: Duration) {

@@ -68,6 +68,7 @@ struct Driver {
     refresh_at: Option<tokio::time::Instant>,
     refreshing: bool,
     finalizing: bool,
+    discarded: bool,
 }
 
 /// What preparing the volumes brought.
@@ -136,6 +137,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, pod: Arc<Pod>, origin: Origin) -> PodH
         refresh_at: None,
         refreshing: false,
         finalizing: false,
+        discarded: false,
     };
     if fresh {
         driver.record_ahead();
@@ -165,6 +167,11 @@ impl Driver {
             self.publish_view();
             if self.machine.cleaned() {
                 break;
+            }
+            if !self.discarded && !self.refreshing && self.machine.settled().is_some() && !self.machine.active() {
+                self.discarded = true;
+                let (shared, uid) = (Arc::clone(&self.shared), self.uid.clone());
+                self.shared.tasks.spawn(async move { prepare::discard(&shared, uid).await });
             }
             self.publisher.step(&self.shared, &self.machine);
             if self.finalizing && self.publisher.idle() {
@@ -216,8 +223,12 @@ impl Driver {
     }
 
     fn handle(&mut self, event: Event) {
+        let gone = matches!(event, Event::Gone);
         let commands = self.machine.handle(Timestamp::now(), event);
         self.execute(commands);
+        if self.engine.is_err() && (gone || self.machine.pod().metadata.deletion_timestamp.is_some()) {
+            self.give_up_lost();
+        }
     }
 
     fn execute(&mut self, commands: Vec<Command>) {

@@ -80,6 +80,15 @@ impl Driver {
     }
 }
 
+/// Removes the volumes of a pod of which nothing runs any more.
+pub(super) async fn discard(shared: &Arc<Shared>, uid: String) {
+    let layout = shared.layout.clone();
+    let work = move || volumes::discard(&layout, &uid).map_err(|error| (uid, error));
+    if let Ok(Err((uid, error))) = tokio::task::spawn_blocking(work).await {
+        tracing::warn!(uid, %error, "volumes of a pod not removed");
+    }
+}
+
 type Ready = (Places, Arc<Fetched>, Option<Duration>);
 
 async fn prepare(shared: &Arc<Shared>, pod: Arc<Pod>, refs: &Refs) -> Result<Ready, Vec<String>> {

@@ -169,7 +169,15 @@ fn expand_all(expression: &str, env: &[(String, String)]) -> Result<String, Stri
     }
 }
 
-/// Removes everything of a pod's volumes. Claims stay.
+/// Removes a pod's volumes: nothing of it runs any more, and Secrets should not lie around. Claims stay.
+pub(crate) fn discard(layout: &Layout, uid: &str) -> io::Result<()> {
+    for path in [layout.private(uid), layout.volumes(uid)] {
+        remove_tree(&path)?;
+    }
+    Ok(())
+}
+
+/// Removes everything of a pod, its volumes included. Claims stay.
 pub(crate) fn tear_down(layout: &Layout, uid: &str) -> io::Result<()> {
     for path in [layout.private(uid), layout.pod(uid)] {
         remove_tree(&path)?;

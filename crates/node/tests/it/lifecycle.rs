@@ -123,6 +123,26 @@ async fn content_is_updated_while_a_pod_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn secrets_do_not_outlive_the_run() {
+    let world = World::new().await;
+    world.engine.always(Script::runs_until_stopped());
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"k": "hidden"}});
+    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> = kube::Api::namespaced(world.client.clone(), "default");
+    secrets.create(&Default::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    let volumes = json!([{"name": "s", "secret": {"secretName": "s"}}, {"name": "e", "emptyDir": {}}]);
+    let mounts = json!([{"name": "s", "mountPath": "/s"}, {"name": "e", "mountPath": "/e"}]);
+    let spec = json!({"restartPolicy": "Never", "volumes": volumes, "containers": [{"name": "main", "image": "i:1", "volumeMounts": mounts}]});
+    let pod = world.create("p", spec).await;
+    world.phase("p", "Running").await;
+    let sources: Vec<_> = world.engine.started()[0].mounts.iter().map(|mount| mount.source.clone()).take(2).collect();
+    assert_eq!(std::fs::read_to_string(sources[0].join("k")).unwrap(), "hidden");
+    assert!(sources[1].is_dir());
+    world.engine.finish(&id(&pod, "main", 0), 0);
+    world.phase("p", "Succeeded").await;
+    until("the volumes are removed", || sources.iter().all(|source| !source.exists())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_running_pod_is_deleted_gracefully() {
     let world = World::new().await;
     world.engine.always(Script::runs_until_stopped().on_term(7));

@@ -1,8 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use kubetask_engine::ContainerEngine;
 use kubetask_engine::fake::Script;
 use kubetask_engine::spec::ContainerId;
+use kubetask_engine::{ContainerEngine, EngineRouter, FakeEngine};
 use serde_json::json;
 
 use crate::world::{World, id, until};
@@ -116,5 +117,25 @@ async fn a_damaged_record_is_made_anew_from_the_engine() {
     world.engine.finish(&id(&pod, "main", 0), 4);
     let status = world.phase("p", "Failed").await;
     assert_eq!(status["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 4);
+    assert_eq!(world.engine.started().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_engine_is_not_configured_any_more_is_left_as_it_was() {
+    let mut world = World::new().await;
+    world.engine.always(Script::runs_until_stopped());
+    let pod = world.create("p", json!({"restartPolicy": "Never"})).await;
+    let before = world.phase("p", "Running").await;
+    world.stop_node().await;
+    let mut config = world.config();
+    config.engines = Arc::new(EngineRouter::new(vec![Arc::new(FakeEngine::named("other"))]));
+    world.start_node_with(config).await;
+    let events = world.events("p", 5).await;
+    assert!(events.iter().any(|event| event.contains("cannot be looked for")), "{events:#?}");
+    assert_eq!(world.phase("p", "Running").await["status"], before["status"]);
+    world.stop_node().await;
+    world.start_node().await;
+    world.engine.finish(&id(&pod, "main", 0), 0);
+    world.phase("p", "Succeeded").await;
     assert_eq!(world.engine.started().len(), 1);
 }
