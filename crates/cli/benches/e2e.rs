@@ -192,7 +192,8 @@ type Connection = http1::SendRequest<Full<bytes::Bytes>>;
 
 impl Target {
     fn of(server: &Server) -> Self {
-        let config: Value = serde_json::from_slice(&std::fs::read(&server.kubeconfig).unwrap()).unwrap();
+        let text = std::fs::read_to_string(&server.kubeconfig).unwrap();
+        let config = kubetask_yaml::read_one(&text, kubetask_yaml::Limits::default()).unwrap().value;
         let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
         let ca = base64::Engine::decode(
             &base64::engine::general_purpose::STANDARD,

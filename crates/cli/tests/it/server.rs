@@ -72,7 +72,7 @@ fn a_damaged_or_foreign_store_is_an_error_and_stays_as_it_is() {
 fn requests_without_the_key_are_refused() {
     let machine = Machine::up();
     let text = std::fs::read_to_string(machine.kubeconfig()).unwrap();
-    let kubeconfig: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let kubeconfig = kubetask_yaml::read_one(&text, kubetask_yaml::Limits::default()).unwrap().value;
     let server = kubeconfig["clusters"][0]["cluster"]["server"].as_str().unwrap();
     assert!(server.starts_with("https://127.0.0.1:"), "{server}");
     for (token, code) in [(None, 403), (Some("wrong"), 401)] {
