@@ -110,6 +110,8 @@ pub(crate) struct Inner {
     pub(crate) watches: CancellationToken,
     pub(crate) metrics: crate::handlers::metrics::Metrics,
     pub(crate) documents: discovery::Cache,
+    /// Taken by creates in namespaces with quotas.
+    pub(crate) quota: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -131,6 +133,7 @@ impl ApiServer {
             watches: CancellationToken::new(),
             metrics: Default::default(),
             documents: discovery::Cache::default(),
+            quota: Arc::default(),
         };
         inner.registry.refresh(&inner.store);
         Ok(Self { inner: Arc::new(inner) })

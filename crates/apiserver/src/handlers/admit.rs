@@ -12,6 +12,7 @@ use crate::request::Target;
 use crate::status::{Cause, Failure, GroupResource, Result};
 
 mod limits;
+mod quota;
 
 /// Namespaces that are never deleted.
 const FIXED: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -67,11 +68,17 @@ pub(super) fn create(call: &Call, resource: &Arc<Resource>, target: &Target, obj
 }
 
 /// What may refuse a finished new object.
-pub(super) fn validate(call: &Call, resource: &Resource, target: &Target, object: &Value) -> Result<()> {
-    if resource.namespaced && !resource.is_custom() {
-        limits::check(call, resource, target, object)?;
+pub(super) async fn validate(
+    call: &Call,
+    resource: &Resource,
+    target: &Target,
+    object: &Value,
+) -> Result<quota::Reservation> {
+    if !resource.namespaced {
+        return Ok(None);
     }
-    Ok(())
+    limits::check(call, resource, target, object)?;
+    quota::reserve(call, resource, target, object).await
 }
 
 /// Changes an updated object before it is validated.

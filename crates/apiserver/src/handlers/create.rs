@@ -86,7 +86,8 @@ pub(crate) async fn create(
     if !errors.is_empty() {
         return Err(strategy::invalid(resource, &object, &errors));
     }
-    admit::validate(call, resource, target, &object)?;
+    // Held until the object is stored.
+    let _reservation = admit::validate(call, resource, target, &object).await?;
     call.warnings.extend(strategy::warnings(resource, &object, None));
     let outcome = store(call, resource, target, object, options, generated).await?;
     if let (Outcome::Stored(entry), CRDS) = (&outcome, &*resource.bucket) {

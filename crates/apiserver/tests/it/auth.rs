@@ -1,0 +1,76 @@
+use anyhow::{Context, Result};
+use axum::body::Body;
+use http::Request;
+use serde_json::json;
+
+use crate::server::{Answer, CONFIG_MAPS, TestServer, config_map};
+
+async fn get(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+    let mut request = Request::get(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    server.send_anonymously(request.body(Body::empty())?).await
+}
+
+#[tokio::test]
+async fn who_may_do_what() -> Result<()> {
+    let server = TestServer::start().await?;
+    let nobody = get(&server, CONFIG_MAPS, &[]).await?.expect(403);
+    let message = "configmaps is forbidden: User \"system:anonymous\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\"";
+    assert_eq!(nobody.body["message"], message);
+    get(&server, "/healthz", &[]).await?.expect(200);
+    get(&server, "/api", &[]).await?.expect(403);
+    get(&server, CONFIG_MAPS, &[("authorization", "Bearer wrong")]).await?.expect(401);
+    get(&server, CONFIG_MAPS, &[("authorization", "Bearer secret")]).await?.expect(200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn roles_give_service_accounts_what_they_say() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "bot"}})).await?.expect(201);
+    let token = "/api/v1/namespaces/default/serviceaccounts/bot/token";
+    let issued = server.post(token, &json!({"spec": {"expirationSeconds": 600}})).await?.expect(201);
+    let bearer = format!("Bearer {}", issued.at("/status/token").as_str().context("a token")?);
+    let headers = [("authorization", bearer.as_str())];
+    get(&server, CONFIG_MAPS, &headers).await?.expect(403);
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let role = json!({"metadata": {"name": "reader"}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}]});
+    server.post(&format!("{rbac}/roles"), &role).await?.expect(201);
+    let binding = json!({"metadata": {"name": "reader"}, "subjects": [{"kind": "ServiceAccount", "name": "bot", "namespace": "default"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"}});
+    server.post(&format!("{rbac}/rolebindings"), &binding).await?.expect(201);
+    get(&server, CONFIG_MAPS, &headers).await?.expect(200);
+    get(&server, "/api/v1/namespaces/kube-system/configmaps", &headers).await?.expect(403);
+    get(&server, &format!("{CONFIG_MAPS}/a"), &headers).await?.expect(403);
+    // The token dies with its account.
+    server.delete("/api/v1/namespaces/default/serviceaccounts/bot").await?.expect(200);
+    get(&server, CONFIG_MAPS, &headers).await?.expect(401);
+    Ok(())
+}
+
+#[tokio::test]
+async fn impersonation_takes_rights_away() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post(CONFIG_MAPS, &config_map("a")).await?.expect(201);
+    let as_viewer = [("authorization", "Bearer secret"), ("impersonate-user", "viewer")];
+    get(&server, CONFIG_MAPS, &as_viewer).await?.expect(403);
+    let binding = json!({"metadata": {"name": "v"}, "subjects": [{"kind": "User", "name": "viewer"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}});
+    server.post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding).await?.expect(201);
+    get(&server, CONFIG_MAPS, &as_viewer).await?.expect(200);
+    get(&server, "/api/v1/namespaces/default/secrets", &as_viewer).await?.expect(403);
+    Ok(())
+}
+
+#[tokio::test]
+async fn reviews_answer_for_the_caller() -> Result<()> {
+    let server = TestServer::start().await?;
+    let review = json!({"spec": {"resourceAttributes": {"verb": "create", "resource": "pods", "namespace": "default"}}});
+    let answer = server.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review).await?.expect(201);
+    assert_eq!(answer.at("/status/allowed"), &json!(true));
+    let who = server.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({})).await?.expect(201);
+    assert_eq!(who.at("/status/userInfo/username"), "tester");
+    Ok(())
+}

@@ -1,0 +1,78 @@
+use anyhow::Result;
+use serde_json::json;
+
+use crate::server::{CRDS, TestServer, WIDGETS, widget, widgets};
+
+#[tokio::test]
+async fn a_definition_is_served_when_its_create_returns() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.get(WIDGETS).await?.expect(404);
+    server.post(CRDS, &widgets()).await?.expect(201);
+    let list = server.get(WIDGETS).await?.expect(200);
+    assert_eq!(list.body["kind"], "WidgetList");
+    let created = server.post(WIDGETS, &widget("a")).await?.expect(201);
+    assert_eq!(created.at("/spec/color"), "red");
+    assert_eq!(created.at("/metadata/generation"), &json!(1));
+    let invalid = server.post(WIDGETS, &json!({"apiVersion": "example.test/v1", "kind": "Widget", "metadata": {"name": "b"}, "spec": {"size": 0}})).await?;
+    assert_eq!(invalid.expect(422).at("/details/causes/0/field"), "spec.size");
+    let chosen = server.get(&format!("{WIDGETS}?fieldSelector=spec.color%3Dred")).await?.expect(200);
+    assert_eq!(chosen.names(), ["a"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_version_shows_the_same_object() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post(CRDS, &widgets()).await?.expect(201);
+    server.post(WIDGETS, &widget("a")).await?.expect(201);
+    let beta = server.get(&format!("{}/a", WIDGETS.replace("v1", "v1beta1"))).await?.expect(200);
+    assert_eq!(beta.body["apiVersion"], "example.test/v1beta1");
+    let list = server.get(&WIDGETS.replace("v1", "v1beta1")).await?.expect(200);
+    assert_eq!(list.at("/items/0/apiVersion"), "example.test/v1beta1");
+    let same = server.get(&format!("{WIDGETS}/a")).await?.expect(200);
+    assert_eq!(same.version(), beta.version());
+    Ok(())
+}
+
+#[tokio::test]
+async fn status_and_scale_are_written_apart() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post(CRDS, &widgets()).await?.expect(201);
+    server.post(WIDGETS, &widget("a")).await?.expect(201);
+    let path = format!("{WIDGETS}/a");
+    let both = json!({"spec": {"size": 9}, "status": {"phase": "Up"}});
+    let status = server.patch(&format!("{path}/status"), "merge", &both).await?.expect(200);
+    assert_eq!((status.at("/spec/size"), status.at("/status/phase")), (&json!(3), &json!("Up")));
+    let main = server.patch(&path, "merge", &json!({"spec": {"size": 4}, "status": {"phase": "Down"}})).await?.expect(200);
+    assert_eq!((main.at("/spec/size"), main.at("/status/phase")), (&json!(4), &json!("Up")));
+    assert_eq!(main.at("/metadata/generation"), &json!(2));
+    let scaled = server.patch(&format!("{path}/scale"), "merge", &json!({"spec": {"replicas": 5}})).await?.expect(200);
+    assert_eq!((scaled.body["kind"].as_str(), scaled.at("/spec/replicas")), (Some("Scale"), &json!(5)));
+    assert_eq!(server.get(&path).await?.at("/spec/replicas"), &json!(5));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_default_shows_on_old_objects() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post(CRDS, &widgets()).await?.expect(201);
+    server.post(WIDGETS, &widget("a")).await?.expect(201);
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/mode";
+    let operations = json!([{"op": "add", "path": path, "value": {"type": "string", "default": "fast"}}]);
+    server.patch(&format!("{CRDS}/widgets.example.test"), "json", &operations).await?.expect(200);
+    assert_eq!(server.get(&format!("{WIDGETS}/a")).await?.at("/spec/mode"), "fast");
+    assert_eq!(server.get(WIDGETS).await?.at("/items/0/spec/mode"), "fast");
+    Ok(())
+}
+
+#[tokio::test]
+async fn invalid_definitions_are_refused() -> Result<()> {
+    let server = TestServer::start().await?;
+    let mut no_storage = widgets();
+    no_storage["spec"]["versions"][0]["storage"] = false.into();
+    server.post(CRDS, &no_storage).await?.expect(422);
+    let mut wrong_name = widgets();
+    wrong_name["metadata"]["name"] = "gadgets.example.test".into();
+    server.post(CRDS, &wrong_name).await?.expect(422);
+    Ok(())
+}

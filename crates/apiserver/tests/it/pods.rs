@@ -1,0 +1,83 @@
+//! What of pods is answered by a node: the paths and the streams, with a stand-in for the kubelet.
+
+use std::convert::Infallible;
+
+use anyhow::Result;
+use axum::body::Body;
+use http::{Request, Response};
+use serde_json::{Value, json};
+use tower::service_fn;
+use tower::util::BoxCloneSyncService;
+
+use crate::server::TestServer;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "main", "image": "x"}]}})
+}
+
+async fn with_pod() -> Result<TestServer> {
+    let server = TestServer::start().await?;
+    let echo = service_fn(|request: Request<Body>| async move {
+        Ok::<_, Infallible>(Response::new(Body::from(format!("{} {}", request.method(), request.uri()))))
+    });
+    server.api.set_kubelet(BoxCloneSyncService::new(echo));
+    server.post("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}})).await?.expect(201);
+    server.post(PODS, &pod("p")).await?.expect(201);
+    Ok(server)
+}
+
+#[tokio::test]
+async fn a_pod_gets_its_service_account() -> Result<()> {
+    let server = TestServer::start().await?;
+    let refused = server.post(PODS, &pod("p")).await?.expect(403);
+    assert!(refused.text.contains("error looking up service account default/default"), "{}", refused.text);
+    let server = with_pod().await?;
+    let made = server.get(&format!("{PODS}/p")).await?.expect(200);
+    assert_eq!(made.at("/spec/serviceAccountName"), "default");
+    assert_eq!(made.at("/spec/containers/0/volumeMounts/0/mountPath"), "/var/run/secrets/kubernetes.io/serviceaccount");
+    assert_eq!(made.at("/spec/volumes/0/projected/sources/0/serviceAccountToken/path"), "token");
+    Ok(())
+}
+
+#[tokio::test]
+async fn bound_pods_have_logs_and_grace() -> Result<()> {
+    let server = with_pod().await?;
+    server.get(&format!("{PODS}/p/log")).await?.expect(204);
+    let binding = json!({"target": {"kind": "Node", "name": "n"}});
+    server.post(&format!("{PODS}/p/binding"), &binding).await?.expect(201);
+    server.post(&format!("{PODS}/p/binding"), &binding).await?.expect(409);
+    let log = server.get(&format!("{PODS}/p/log?follow=1&tailLines=3")).await?.expect(200);
+    assert_eq!(log.text, "GET /containerLogs/default/p/main?follow=true&tailLines=3");
+    server.get(&format!("{PODS}/p/log?container=none")).await?.expect(400);
+    server.get(&format!("{PODS}/p/log?tailLines=-1")).await?.expect(422);
+    let exec = server.get(&format!("{PODS}/p/exec?command=sh&command=-c&command=a%20b&stdout=1&tty=false")).await?.expect(200);
+    assert_eq!(exec.text, "GET /exec/default/p/main?stdout=true&command=sh&command=-c&command=a%20b");
+    let marked = server.delete(&format!("{PODS}/p")).await?.expect(200);
+    assert_eq!(marked.at("/metadata/deletionGracePeriodSeconds"), &json!(30));
+    server.delete(&format!("{PODS}/p?gracePeriodSeconds=0")).await?.expect(200);
+    server.get(&format!("{PODS}/p")).await?.expect(404);
+    Ok(())
+}
+
+#[tokio::test]
+async fn quotas_and_limits() -> Result<()> {
+    let server = with_pod().await?;
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2", "count/configmaps": "1"}}});
+    server.post("/api/v1/namespaces/default/resourcequotas", &quota).await?.expect(201);
+    server.post(PODS, &pod("p2")).await?.expect(201);
+    let refused = server.post(PODS, &pod("p3")).await?.expect(403);
+    let message = "pods \"p3\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2";
+    assert_eq!(refused.body["message"], message);
+    let range = json!({"metadata": {"name": "l"}, "spec": {"limits": [{"type": "Container", "default": {"cpu": "1"}, "max": {"cpu": "2"}}]}});
+    server.post("/api/v1/namespaces/default/limitranges", &range).await?.expect(201);
+    server.delete(&format!("{PODS}/p2?gracePeriodSeconds=0")).await?.expect(200);
+    let mut big = pod("big");
+    big["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "3"}});
+    let refused = server.post(PODS, &big).await?.expect(403);
+    assert!(refused.text.contains("maximum cpu usage per Container is 2, but limit is 3"), "{}", refused.text);
+    let small = server.post(PODS, &pod("small")).await?.expect(201);
+    assert_eq!(small.at("/spec/containers/0/resources/limits/cpu"), "1");
+    Ok(())
+}
