@@ -142,6 +142,7 @@ impl Launch {
         refs: Refs,
         cancel: CancellationToken,
     ) -> Result<ContainerState, NotStarted> {
+        let began = Instant::now();
         let (persisted, prepared) = tokio::join!(persist, async {
             let image = self.ensure_image(&cancel).await?;
             let fetched = self.fetch(fetched, &refs).await?;
@@ -152,7 +153,10 @@ impl Launch {
         if cancel.is_cancelled() {
             return Err(NotStarted::Never);
         }
-        let state = self.engine.start(&spec).await.map_err(|error| match error {
+        let prepared = began.elapsed();
+        let state = self.engine.start(&spec).await;
+        tracing::debug!(id = spec.id.0, ?prepared, engine = ?(began.elapsed() - prepared), "container start");
+        let state = state.map_err(|error| match error {
             EngineError::Start(message) | EngineError::Invalid(message) => NotStarted::Start(message),
             other => NotStarted::Create(chain(&other)),
         })?;

@@ -1,6 +1,6 @@
 //! Telling the API server what was decided: a binding, or why there is none.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodCondition};
@@ -41,11 +41,13 @@ pub(crate) async fn bind(shared: &Shared, pod: &Pod) -> Bound {
         },
     };
     let mut wait = Duration::from_millis(100);
+    let began = Instant::now();
     loop {
         let answer: Result<Status, _> =
             api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
         match answer {
             Ok(_) => {
+                tracing::debug!(pod = name, took = ?began.elapsed(), "pod bound");
                 let message = format!("Successfully assigned {namespace}/{name} to {node}");
                 shared.recorder.emit(From::Scheduler, pod, None, false, "Scheduled", &message);
                 return Bound::Ours;
