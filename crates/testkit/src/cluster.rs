@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
@@ -11,6 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use kubetask_api::{Task, TaskPhase};
 use kubetask_embedded::{Embedded, EmbeddedConfig};
 use kubetask_engine::fake::FakeEngine;
+use kubetask_engine::spec::ContainerSpec;
 use kubetask_operator::{Operator, OperatorConfig, install};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::faults::Faults;
 use crate::requests::Requests;
-use crate::waiting::until;
+use crate::waiting::{WAIT, until};
 
 /// How a test's cluster is set up.
 #[derive(Default)]
@@ -209,7 +211,7 @@ impl TestCluster {
     /// Waits until a Task of the namespace `default` is in that phase.
     ///
     /// # Errors
-    /// When it is not after [`crate::WAIT`].
+    /// When it is not after [`WAIT`].
     pub async fn wait_for_phase(&self, name: &str, phase: TaskPhase) -> anyhow::Result<Task> {
         self.wait_for_task(name, phase.as_str(), |task| task.phase() == phase).await
     }
@@ -217,7 +219,7 @@ impl TestCluster {
     /// Waits until a Task of the namespace `default` has that reason in its status.
     ///
     /// # Errors
-    /// When it has not after [`crate::WAIT`].
+    /// When it has not after [`WAIT`].
     pub async fn wait_for_reason(&self, name: &str, reason: &str) -> anyhow::Result<Task> {
         let has = |task: &Task| task.status.as_ref().and_then(|s| s.reason.as_deref()) == Some(reason);
         self.wait_for_task(name, reason, has).await
@@ -226,7 +228,7 @@ impl TestCluster {
     /// Waits until a Task of the namespace `default` is as wished.
     ///
     /// # Errors
-    /// When it is not after [`crate::WAIT`].
+    /// When it is not after [`WAIT`].
     pub async fn wait_for_task(
         &self,
         name: &str,
@@ -237,10 +239,47 @@ impl TestCluster {
         found.context("gone")
     }
 
+    /// The containers that ran a Task's agent, in order.
+    #[must_use]
+    pub fn agents(&self, task: &str) -> Vec<ContainerSpec> {
+        let is_its = |spec: &ContainerSpec| spec.env.iter().any(|(name, value)| name == "TASK_NAME" && value == task);
+        self.engine.started().into_iter().filter(is_its).collect()
+    }
+
+    /// Waits until a Task's agent has started for the `nth` time (from 1).
+    ///
+    /// # Errors
+    /// When it has not after [`WAIT`].
+    pub async fn wait_for_agent(&self, task: &str, nth: usize) -> anyhow::Result<ContainerSpec> {
+        // The engine tells nobody when something starts; the Pod's status would, but later.
+        let started = async {
+            loop {
+                if let Some(spec) = self.agents(task).into_iter().nth(nth - 1) {
+                    return spec;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(WAIT, started).await.with_context(|| format!("start {nth} of the agent of {task}"))
+    }
+
+    /// What a container sees at a path.
+    ///
+    /// # Errors
+    /// When nothing is mounted there.
+    pub fn file(&self, container: &ContainerSpec, path: &str) -> anyhow::Result<String> {
+        let host = container.mounts.iter().rev().find_map(|mount| {
+            let rest = Path::new(path).strip_prefix(&mount.target).ok()?;
+            Some(if rest.as_os_str().is_empty() { mount.source.clone() } else { mount.source.join(rest) })
+        });
+        let host = host.with_context(|| format!("{path} is not mounted"))?;
+        std::fs::read_to_string(&host).with_context(|| format!("{path} ({})", host.display()))
+    }
+
     /// Waits until an object is as wished; `None` where it is not there.
     ///
     /// # Errors
-    /// When it is not after [`crate::WAIT`].
+    /// When it is not after [`WAIT`].
     pub async fn wait_for<K>(
         &self,
         api: &Api<K>,

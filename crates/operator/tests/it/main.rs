@@ -1,10 +1,54 @@
 //! The operator against an embedded Kubernetes whose containers follow a script.
 
+mod budget;
+mod faults;
+mod healing;
 mod lifecycle;
+mod names;
+mod queue;
+mod restart;
+mod retention;
+mod steering;
 
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::ListParams;
 use kubetask_api::{Task, TaskStatus};
+use kubetask_testkit::TestCluster;
 
 /// A Task's status.
 fn status(task: &Task) -> &TaskStatus {
     task.status.as_ref().unwrap()
+}
+
+/// The reason of a condition that has this status.
+fn reason<'a>(task: &'a Task, condition: &str, is: &str) -> Option<&'a str> {
+    let found = kubetask_api::conditions::find(&status(task).conditions, condition)?;
+    (found.status == is).then_some(found.reason.as_str())
+}
+
+/// A Task in YAML.
+fn task(name: &str, spec: &str) -> String {
+    format!("{{apiVersion: kubetask.io/v1alpha1, kind: Task, metadata: {{name: {name}}}, spec: {spec}}}\n---\n")
+}
+
+/// An Agent in YAML, with the service account that is always there.
+fn agent(name: &str, spec: &str) -> String {
+    let spec = spec.trim_start_matches('{');
+    format!(
+        "{{apiVersion: kubetask.io/v1alpha1, kind: Agent, metadata: {{name: {name}}}, spec: {{serviceAccountName: default, {spec}}}\n---\n"
+    )
+}
+
+/// The names of all Jobs.
+async fn jobs(cluster: &TestCluster) -> anyhow::Result<Vec<String>> {
+    let list = cluster.api::<Job>().list(&ListParams::default()).await?;
+    Ok(list.items.iter().map(ResourceExt::name_any).collect())
+}
+
+/// The names of all Pods.
+async fn pods(cluster: &TestCluster) -> anyhow::Result<Vec<String>> {
+    let list = cluster.api::<Pod>().list(&ListParams::default()).await?;
+    Ok(list.items.iter().map(ResourceExt::name_any).collect())
 }

@@ -1,0 +1,88 @@
+//! Requests fail at random, answers are lost, watches are cut; every Task still ends as it should, with one Job.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, ResourceExt};
+use kubetask_api::{Task, TaskPhase};
+use kubetask_operator::OperatorConfig;
+use kubetask_testkit::{Faults, Requests, Script, TestCluster, TestConfig, WAIT};
+use serde_json::json;
+
+/// How many runs; each has a seed of its own.
+const RUNS: u64 = 50;
+/// How many run at a time.
+const TOGETHER: usize = 5;
+const TASKS: [(&str, TaskPhase); 4] =
+    [("good", TaskPhase::Completed), ("bad", TaskPhase::Failed), ("early", TaskPhase::Completed), ("secret", TaskPhase::Completed)];
+
+/// Seeds to try instead, separated by commas, to see one again.
+const SEEDS: &str = "KUBETASK_SEEDS";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_converge_with_one_job_each() -> anyhow::Result<()> {
+    let cluster = TestCluster::with(TestConfig { without_operator: true, ..TestConfig::default() }).await?;
+    cluster.engine().on(|spec| {
+        let task = &spec.env.iter().find(|(name, _)| name == "TASK_NAME")?.1;
+        Some(Script::exits(if task == "bad" { 3 } else { 0 }))
+    });
+    let seeds: Vec<u64> = match std::env::var(SEEDS) {
+        Ok(seeds) => seeds.split(',').map(|seed| seed.trim().parse()).collect::<Result<_, _>>()?,
+        Err(_) => (1..=RUNS).collect(),
+    };
+    for seeds in seeds.chunks(TOGETHER) {
+        let runs = seeds.iter().map(|seed| run(&cluster, *seed));
+        for (seed, result) in seeds.iter().zip(futures::future::join_all(runs).await) {
+            result.map_err(|error| error.context(format!("{SEEDS}={seed} shows it again")))?;
+        }
+    }
+    cluster.shutdown().await;
+    Ok(())
+}
+
+async fn run(cluster: &TestCluster, seed: u64) -> anyhow::Result<()> {
+    let namespace = format!("run-{seed}");
+    let object: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
+    Api::<Namespace>::all(cluster.client()).create(&PostParams::default(), &object).await?;
+    let faults = Faults::seeded(seed);
+    let requests = Requests::default();
+    let config = OperatorConfig { namespace: Some(namespace.clone()), ..OperatorConfig::default() };
+    let operator = kubetask_operator::start(requests.of(faults.of(cluster.client())), config);
+
+    let tasks: Api<Task> = Api::namespaced(cluster.client(), &namespace);
+    let wanted = |name: &str| {
+        let guide = json!({"type": "File", "file": {"filePath": "/workspace/g.md",
+            "source": {"configMapKeyRef": {"name": "guide", "key": "k"}}}});
+        let secret = json!({"type": "File", "file": {"filePath": "/workspace/s",
+            "source": {"secretKeyRef": {"name": "key", "key": "k"}}}});
+        let contexts = match name {
+            "early" => vec![guide],
+            "secret" => vec![guide, secret],
+            _ => vec![],
+        };
+        serde_json::from_value::<Task>(json!({
+            "apiVersion": "kubetask.io/v1alpha1", "kind": "Task", "metadata": {"name": name},
+            "spec": {"prompt": "hi", "contexts": contexts},
+        }))
+    };
+    for (name, _) in TASKS {
+        tasks.create(&PostParams::default(), &wanted(name)?).await?;
+    }
+    let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "guide"}, "data": {"k": "v"}}))?;
+    Api::<ConfigMap>::namespaced(cluster.client(), &namespace).create(&PostParams::default(), &map).await?;
+    let secret: Secret = serde_json::from_value(json!({"metadata": {"name": "key"}, "stringData": {"k": "v"}}))?;
+    Api::<Secret>::namespaced(cluster.client(), &namespace).create(&PostParams::default(), &secret).await?;
+
+    for (name, phase) in TASKS {
+        cluster.wait_for(&tasks, name, phase.as_str(), |task| task.is_some_and(|t| t.phase() == phase)).await?;
+    }
+    let jobs: Api<Job> = Api::namespaced(cluster.client(), &namespace);
+    let jobs = jobs.list(&ListParams::default()).await?;
+    let mut owners: Vec<String> = jobs.items.iter().map(|j| j.owner_references()[0].name.clone()).collect();
+    owners.sort();
+    anyhow::ensure!(owners == ["bad", "early", "good", "secret"], "{owners:?}");
+    anyhow::ensure!(faults.done() > 0, "nothing was harmed");
+    let ending = tokio::time::timeout(WAIT, operator.shutdown()).await;
+    anyhow::ensure!(ending.is_ok(), "the operator does not end");
+    Ok(())
+}
