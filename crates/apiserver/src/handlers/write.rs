@@ -116,9 +116,7 @@ pub(crate) async fn put(
         return Err(Refused::Failure(request_too_large()));
     }
     let write = Write::put(resource.bucket.clone(), key, expect, move |revision| unsealed.seal(revision));
-    let written = call.server.store.write(write).await.map_err(|error| refused(resource, name, error))?;
-    after_write(call, resource);
-    Ok(written.entry)
+    send(call, resource, name, write).await
 }
 
 /// Deletes an object; `unsealed` is its final state.
@@ -131,15 +129,23 @@ pub(crate) async fn remove(
     unsealed: Unsealed,
 ) -> std::result::Result<Arc<Entry>, Refused> {
     let write = Write::delete(resource.bucket.clone(), key, expect, move |revision| unsealed.seal(revision));
-    let written = call.server.store.write(write).await.map_err(|error| refused(resource, name, error))?;
-    after_write(call, resource);
-    Ok(written.entry)
+    send(call, resource, name, write).await
 }
 
-fn after_write(call: &Call, resource: &Resource) {
-    if &*resource.bucket == CRDS {
-        call.server.registry.refresh(&call.server.store);
-    }
+async fn send(call: &Call, resource: &Resource, name: &str, write: Write) -> std::result::Result<Arc<Entry>, Refused> {
+    let written = if &*resource.bucket == CRDS {
+        // In a task of its own: a client that goes away must not keep the registry from hearing of the write.
+        let server = call.server.clone();
+        let task = tokio::spawn(async move {
+            let written = server.store.write(write).await;
+            server.registry.refresh(&server.store);
+            written
+        });
+        task.await.unwrap_or(Err(WriteError::Closed))
+    } else {
+        call.server.store.write(write).await
+    };
+    written.map(|written| written.entry).map_err(|error| refused(resource, name, error))
 }
 
 /// Why the store did not take a write.

@@ -20,6 +20,9 @@ pub(crate) use resource::{Resource, Source};
 /// Bucket of CustomResourceDefinitions.
 pub(crate) const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
+/// Versions of a group and the resources of each.
+pub(crate) type Versions<'a> = Vec<(&'a str, Vec<&'a Arc<Resource>>)>;
+
 /// The resources that are served now.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
@@ -33,7 +36,7 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Custom groups and their versions in preferred order.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = (&str, Vec<(&str, Vec<&Arc<Resource>>)>)> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (&str, Versions<'_>)> {
         self.groups.iter().map(|(group, versions)| {
             let mut versions: Vec<_> =
                 versions.iter().map(|(v, resources)| (v.as_str(), resources.values().collect::<Vec<_>>())).collect();

@@ -61,14 +61,14 @@ fn target(raw_path: &str) -> Option<Target> {
         target.watch_prefix = true;
         parts.remove(0);
     }
-    if parts[0] == "namespaces" {
-        if let Some(namespace) = parts.get(1) {
-            target.namespace.clone_from(namespace);
-            // `namespaces/NAME/status` is about the namespace, `namespaces/NAME/pods` about what is in it.
-            let inside = parts.get(2).is_some_and(|p| p != "status" && p != "finalize");
-            if inside {
-                parts.drain(..2);
-            }
+    if parts[0] == "namespaces"
+        && let Some(namespace) = parts.get(1)
+    {
+        target.namespace.clone_from(namespace);
+        // `namespaces/NAME/status` is about the namespace, `namespaces/NAME/pods` about what is in it.
+        let inside = parts.get(2).is_some_and(|p| p != "status" && p != "finalize");
+        if inside {
+            parts.drain(..2);
         }
     }
     let mut parts = parts.into_iter();

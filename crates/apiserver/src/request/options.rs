@@ -178,7 +178,7 @@ impl DeleteOptions {
             Some("Orphan") => Some(Propagation::Orphan),
             Some(other) => {
                 let known = ["Foreground", "Background", "Orphan", "nil"];
-                errors.push(field::Error::not_supported_in_order(&path, other, &known));
+                errors.push(field::Error::not_supported_in_order(&path, other, known));
                 None
             }
         };
@@ -246,7 +246,7 @@ impl ListOptions {
                 }
                 if match_ != "Exact" && match_ != "NotOlderThan" {
                     let known = ["Exact", "NotOlderThan", ""];
-                    errors.push(field::Error::not_supported_in_order(&path, match_, &known));
+                    errors.push(field::Error::not_supported_in_order(&path, match_, known));
                 }
                 if match_ == "Exact" && rv == "0" {
                     let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";

@@ -67,7 +67,8 @@ async fn impersonation_takes_rights_away() -> Result<()> {
 #[tokio::test]
 async fn reviews_answer_for_the_caller() -> Result<()> {
     let server = TestServer::start().await?;
-    let review = json!({"spec": {"resourceAttributes": {"verb": "create", "resource": "pods", "namespace": "default"}}});
+    let review =
+        json!({"spec": {"resourceAttributes": {"verb": "create", "resource": "pods", "namespace": "default"}}});
     let answer = server.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review).await?.expect(201);
     assert_eq!(answer.at("/status/allowed"), &json!(true));
     let who = server.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({})).await?.expect(201);

@@ -13,7 +13,12 @@ async fn a_definition_is_served_when_its_create_returns() -> Result<()> {
     let created = server.post(WIDGETS, &widget("a")).await?.expect(201);
     assert_eq!(created.at("/spec/color"), "red");
     assert_eq!(created.at("/metadata/generation"), &json!(1));
-    let invalid = server.post(WIDGETS, &json!({"apiVersion": "example.test/v1", "kind": "Widget", "metadata": {"name": "b"}, "spec": {"size": 0}})).await?;
+    let invalid = server
+        .post(
+            WIDGETS,
+            &json!({"apiVersion": "example.test/v1", "kind": "Widget", "metadata": {"name": "b"}, "spec": {"size": 0}}),
+        )
+        .await?;
     assert_eq!(invalid.expect(422).at("/details/causes/0/field"), "spec.size");
     let chosen = server.get(&format!("{WIDGETS}?fieldSelector=spec.color%3Dred")).await?.expect(200);
     assert_eq!(chosen.names(), ["a"]);
@@ -43,7 +48,8 @@ async fn status_and_scale_are_written_apart() -> Result<()> {
     let both = json!({"spec": {"size": 9}, "status": {"phase": "Up"}});
     let status = server.patch(&format!("{path}/status"), "merge", &both).await?.expect(200);
     assert_eq!((status.at("/spec/size"), status.at("/status/phase")), (&json!(3), &json!("Up")));
-    let main = server.patch(&path, "merge", &json!({"spec": {"size": 4}, "status": {"phase": "Down"}})).await?.expect(200);
+    let main =
+        server.patch(&path, "merge", &json!({"spec": {"size": 4}, "status": {"phase": "Down"}})).await?.expect(200);
     assert_eq!((main.at("/spec/size"), main.at("/status/phase")), (&json!(4), &json!("Up")));
     assert_eq!(main.at("/metadata/generation"), &json!(2));
     let scaled = server.patch(&format!("{path}/scale"), "merge", &json!({"spec": {"replicas": 5}})).await?.expect(200);

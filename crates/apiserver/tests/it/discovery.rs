@@ -16,7 +16,8 @@ async fn both_forms_know_custom_resources() -> Result<()> {
     let group = server.get("/apis/example.test").await?.expect(200);
     assert_eq!(group.at("/preferredVersion/version"), "v1");
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
-    let aggregated = server.send(Request::get("/apis").header("accept", accept).body(Body::empty())?).await?.expect(200);
+    let aggregated =
+        server.send(Request::get("/apis").header("accept", accept).body(Body::empty())?).await?.expect(200);
     assert_eq!(aggregated.body["kind"], "APIGroupDiscoveryList");
     assert!(aggregated.text.contains("\"resource\":\"widgets\""));
     server.get("/apis/example.test/v9").await?.expect(404);
@@ -34,7 +35,8 @@ async fn openapi_is_addressed_by_content() -> Result<()> {
     assert_eq!(document.headers.get("cache-control").map(|v| v.as_bytes()), Some(&b"public, immutable"[..]));
     let moved = server.get("/openapi/v3/apis/example.test/v1?hash=OLD").await?.expect(301);
     assert_eq!(moved.headers.get("location").map(|v| v.as_bytes()), Some(url.as_bytes()));
-    let operations = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/description", "value": "changed"}]);
+    let operations =
+        json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/description", "value": "changed"}]);
     server.patch(&format!("{CRDS}/widgets.example.test"), "json", &operations).await?.expect(200);
     server.get(&url).await?.expect(301);
     Ok(())

@@ -5,7 +5,7 @@ use axum::body::Body;
 use http::Request;
 use serde_json::json;
 
-use crate::server::{CONFIG_MAPS, CRDS, TestServer, WIDGETS, with_body, widgets};
+use crate::server::{CONFIG_MAPS, CRDS, TestServer, WIDGETS, widgets, with_body};
 
 async fn raw(server: &TestServer, content_type: &str, body: impl Into<Body>) -> Result<u16> {
     let request = Request::post(CONFIG_MAPS).header("content-type", content_type).body(body.into())?;
@@ -44,7 +44,13 @@ async fn paths_and_queries() -> Result<()> {
         let code = server.get(path).await?.status.as_u16();
         assert!((400..500).contains(&code), "{path}: {code}");
     }
-    for query in ["limit=99999999999999999999", "continue=%00", "labelSelector=%ff%fe(", "fieldSelector=\\", "watch=1&timeoutSeconds=x"] {
+    for query in [
+        "limit=99999999999999999999",
+        "continue=%00",
+        "labelSelector=%ff%fe(",
+        "fieldSelector=\\",
+        "watch=1&timeoutSeconds=x",
+    ] {
         let code = server.get(&format!("{CONFIG_MAPS}?{query}")).await?.status.as_u16();
         assert!((400..500).contains(&code), "{query}: {code}");
     }
@@ -55,7 +61,9 @@ async fn paths_and_queries() -> Result<()> {
 async fn objects_of_wrong_shapes() -> Result<()> {
     let server = TestServer::start().await?;
     server.post(CRDS, &widgets()).await?.expect(201);
-    for metadata in [json!(1), json!([]), json!({"labels": []}), json!({"name": {}}), json!({"finalizers": {}, "name": "a"})] {
+    for metadata in
+        [json!(1), json!([]), json!({"labels": []}), json!({"name": {}}), json!({"finalizers": {}, "name": "a"})]
+    {
         for (path, kind, version) in [(CONFIG_MAPS, "ConfigMap", "v1"), (WIDGETS, "Widget", "example.test/v1")] {
             let body = json!({"kind": kind, "apiVersion": version, "metadata": metadata});
             let code = server.send(with_body("POST", path, "application/json", &body)?).await?.status.as_u16();

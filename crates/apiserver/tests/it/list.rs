@@ -58,9 +58,8 @@ async fn versions_asked_for() -> Result<()> {
 #[tokio::test]
 async fn tables_and_metadata_only() -> Result<()> {
     let server = with_maps(1).await?;
-    let get = async |accept: &str| {
-        server.send(Request::get(CONFIG_MAPS).header("accept", accept).body(Body::empty())?).await
-    };
+    let get =
+        async |accept: &str| server.send(Request::get(CONFIG_MAPS).header("accept", accept).body(Body::empty())?).await;
     let table = get("application/json;as=Table;v=v1;g=meta.k8s.io").await?.expect(200);
     assert_eq!(table.body["kind"], "Table");
     assert_eq!(table.at("/rows/0/cells/0"), &json!("m0"));

@@ -8,7 +8,8 @@ async fn the_four_ways() -> Result<()> {
     let server = TestServer::start().await?;
     let path = format!("{CONFIG_MAPS}/a");
     server.post(CONFIG_MAPS, &config_map("a")).await?.expect(201);
-    let operations = json!([{"op": "add", "path": "/data/j", "value": "1"}, {"op": "test", "path": "/data/k", "value": "v"}]);
+    let operations =
+        json!([{"op": "add", "path": "/data/j", "value": "1"}, {"op": "test", "path": "/data/k", "value": "v"}]);
     assert_eq!(server.patch(&path, "json", &operations).await?.expect(200).at("/data/j"), "1");
     let merge = json!({"data": {"j": null, "m": "1"}});
     assert!(server.patch(&path, "merge", &merge).await?.expect(200).at("/data/j").is_null());

@@ -23,7 +23,10 @@ async fn with_pod() -> Result<TestServer> {
         Ok::<_, Infallible>(Response::new(Body::from(format!("{} {}", request.method(), request.uri()))))
     });
     server.api.set_kubelet(BoxCloneSyncService::new(echo));
-    server.post("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}})).await?.expect(201);
+    server
+        .post("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}}))
+        .await?
+        .expect(201);
     server.post(PODS, &pod("p")).await?.expect(201);
     Ok(server)
 }
@@ -52,7 +55,8 @@ async fn bound_pods_have_logs_and_grace() -> Result<()> {
     assert_eq!(log.text, "GET /containerLogs/default/p/main?follow=true&tailLines=3");
     server.get(&format!("{PODS}/p/log?container=none")).await?.expect(400);
     server.get(&format!("{PODS}/p/log?tailLines=-1")).await?.expect(422);
-    let exec = server.get(&format!("{PODS}/p/exec?command=sh&command=-c&command=a%20b&stdout=1&tty=false")).await?.expect(200);
+    let exec =
+        server.get(&format!("{PODS}/p/exec?command=sh&command=-c&command=a%20b&stdout=1&tty=false")).await?.expect(200);
     assert_eq!(exec.text, "GET /exec/default/p/main?stdout=true&command=sh&command=-c&command=a%20b");
     let marked = server.delete(&format!("{PODS}/p")).await?.expect(200);
     assert_eq!(marked.at("/metadata/deletionGracePeriodSeconds"), &json!(30));

@@ -83,7 +83,11 @@ impl TestServer {
 }
 
 pub(crate) fn with_body(method: &str, path: &str, content_type: &str, body: &Value) -> Result<Request<Body>> {
-    Ok(Request::builder().method(method).uri(path).header("content-type", content_type).body(Body::from(body.to_string()))?)
+    Ok(Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", content_type)
+        .body(Body::from(body.to_string()))?)
 }
 
 pub(crate) async fn read(response: http::Response<Body>) -> Result<Answer> {

@@ -7,7 +7,9 @@ use anyhow::Result;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::ListParams;
-use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext};
+use kube::config::{
+    AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
+};
 use kubetask_apiserver::{ApiServer, AuthConfig, Config, Pki, ServeOptions, Server, User};
 use kubetask_store::{Options, Store};
 
@@ -38,9 +40,9 @@ async fn client(served: &Served, auth: AuthInfo) -> Result<kube::Client> {
     };
     let context = Context { cluster: "c".into(), user: Some("u".into()), ..Context::default() };
     let config = Kubeconfig {
-        clusters: vec![NamedCluster { name: "c".into(), cluster: Some(cluster) }],
-        auth_infos: vec![NamedAuthInfo { name: "u".into(), auth_info: Some(auth) }],
-        contexts: vec![NamedContext { name: "x".into(), context: Some(context) }],
+        clusters: vec![NamedCluster { name: "c".into(), cluster: Some(cluster), ..NamedCluster::default() }],
+        auth_infos: vec![NamedAuthInfo { name: "u".into(), auth_info: Some(auth), ..NamedAuthInfo::default() }],
+        contexts: vec![NamedContext { name: "x".into(), context: Some(context), ..NamedContext::default() }],
         current_context: Some("x".into()),
         ..Kubeconfig::default()
     };

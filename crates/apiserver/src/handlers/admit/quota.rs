@@ -51,7 +51,10 @@ fn check(resource: &Resource, quota: &Value, new: &Value, stored: &[&Value]) -> 
         let Some(hard) = quantity(hard) else { continue };
         let Some(adds) = usage(resource, constraint, new) else {
             if is_compute(resource, constraint) {
-                return refuse(format!("failed quota: {name}: must specify {constraint} for: {}", lacking(constraint, new)));
+                return refuse(format!(
+                    "failed quota: {name}: must specify {constraint} for: {}",
+                    lacking(constraint, new)
+                ));
             }
             continue;
         };
@@ -121,16 +124,16 @@ fn compute(constraint: &str) -> Option<(&'static str, &str)> {
 
 /// Whether every container must say how much it takes.
 fn is_compute(resource: &Resource, constraint: &str) -> bool {
-    resource.is_core("pods") && !constraint.starts_with("count/") && compute(constraint).is_some_and(|(_, name)| matches!(name, "cpu" | "memory"))
+    resource.is_core("pods")
+        && !constraint.starts_with("count/")
+        && compute(constraint).is_some_and(|(_, name)| matches!(name, "cpu" | "memory"))
 }
 
 fn lacking(constraint: &str, pod: &Value) -> String {
     let Some((which, name)) = compute(constraint) else { return String::new() };
     let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
-    let names: Vec<&str> = containers
-        .filter(|c| c["resources"][which][name].is_null())
-        .filter_map(|c| c["name"].as_str())
-        .collect();
+    let names: Vec<&str> =
+        containers.filter(|c| c["resources"][which][name].is_null()).filter_map(|c| c["name"].as_str()).collect();
     names.join(",")
 }
 
