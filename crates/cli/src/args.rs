@@ -28,13 +28,13 @@ pub struct GlobalArgs {
     #[arg(short, long, global = true, value_name = "NAME")]
     pub namespace: Option<String>,
     /// Use this context of the kubeconfig: a real cluster instead of the server on this machine
-    #[arg(long, global = true, value_name = "NAME", env = "KUBETASK_CONTEXT")]
+    #[arg(long, global = true, value_name = "NAME", env = "KUBETASK_CONTEXT", hide_env_values = true)]
     pub context: Option<String>,
     /// Use this kubeconfig: a real cluster instead of the server on this machine
-    #[arg(long, global = true, value_name = "FILE", env = "KUBETASK_KUBECONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "KUBETASK_KUBECONFIG", hide_env_values = true)]
     pub kubeconfig: Option<PathBuf>,
     /// Directory of the embedded server's store, logs and keys [default: $XDG_DATA_HOME/kubetask]
-    #[arg(long, global = true, value_name = "DIR", env = "KUBETASK_DATA_DIR")]
+    #[arg(long, global = true, value_name = "DIR", env = "KUBETASK_DATA_DIR", hide_env_values = true)]
     pub data_dir: Option<PathBuf>,
     /// Say only what went wrong
     #[arg(short, long, global = true)]
