@@ -263,6 +263,11 @@ impl Kind {
         crate::meta::validate_update(&new["metadata"], &old["metadata"], &mut errors);
         // Kubernetes checks metadata once for all kinds and once more for each, and says everything twice.
         errors.extend_from_within(..);
+        // Kinds whose update is also validated as a new object would be say it twice more.
+        if self.group.is_empty() && matches!(self.plural, "configmaps" | "secrets" | "serviceaccounts") {
+            crate::meta::validate_lists(&new["metadata"], &mut errors);
+            crate::meta::validate_lists(&new["metadata"], &mut errors);
+        }
         (self.hooks.validate_update)(new, old, part, &mut errors);
         errors
     }

@@ -63,6 +63,11 @@ pub(crate) fn validate_at(meta: &Value, namespaced: bool, rule: NameRule, path: 
     }
 }
 
+/// Appends what is wrong with labels, annotations and owner references.
+pub(crate) fn validate_lists(meta: &Value, errors: &mut Vec<Error>) {
+    lists(meta, &path(), errors);
+}
+
 fn lists(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
     if !meta["labels"].is_null() {
         labels(&meta["labels"], &path.child("labels"), errors);

@@ -72,7 +72,7 @@ fn jobs_change_where_they_may() {
         j["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other:1");
     })
     .unwrap_err();
-    assert!(errors[0].starts_with("spec.template: Invalid value"), "{errors:?}");
+    assert!(errors[0].starts_with("spec.template.spec: Invalid value"), "{errors:?}");
     let mut running = job();
     running["spec"]["suspend"] = json!(false);
     let errors = update("batch/jobs", running, Part::Main, |j| {

@@ -300,7 +300,10 @@ fn template(new: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
             (None, _) => copy(&mut template, &old["template"], "metadata"),
         }
     }
-    if template["spec"] != old["template"]["spec"] || template["metadata"] != old["template"]["metadata"] {
+    let path_of_spec = path.child("template").child("spec");
+    if old["suspend"] == true && template["spec"] != old["template"]["spec"] {
+        errors.push(Error::invalid(&path_of_spec, new["template"]["spec"].clone(), crate::meta::IMMUTABLE));
+    } else if template["spec"] != old["template"]["spec"] || template["metadata"] != old["template"]["metadata"] {
         errors.push(Error::invalid(&path.child("template"), new["template"].clone(), crate::meta::IMMUTABLE));
     }
 }
