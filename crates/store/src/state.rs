@@ -361,5 +361,8 @@ fn page(map: &Map, revision: Revision, options: &ListOptions<'_>) -> Snapshot {
         return Snapshot { revision, entries, remaining: 0 };
     }
     entries.extend(range.by_ref().take(options.limit).map(|(_, entry)| entry.clone()));
-    Snapshot { revision, entries, remaining: range.count() }
+    // The first page of a whole bucket, the most frequent one, need not count.
+    let whole = options.prefix.is_empty() && options.start_after.is_none();
+    let remaining = if whole { map.len() - entries.len() } else { range.count() };
+    Snapshot { revision, entries, remaining }
 }

@@ -32,10 +32,6 @@ impl Indexes {
         self.0.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// How many of these are also in the other.
     pub(super) fn shared(&self, other: &Indexes) -> usize {
         self.0.intersection(&other.0).count()

@@ -12,15 +12,13 @@ use k8s_openapi::api::batch::v1::{Job, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::backoff;
 use super::conditions::{self, Outcome, SUSPENDED};
-use super::failure_policy::{Verdict, judge};
+use super::failure_policy::{self, Verdict};
 use super::indexes::Indexes;
-use super::success_policy;
 use crate::pods::{Facts, Phase};
 
 /// At most this many Pods are created, deleted or counted in one step.
-const STEP: usize = 500;
+pub(super) const STEP: usize = 500;
 
 /// A Pod to create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,25 +85,25 @@ pub(super) fn plan(job: &Job, pods: &[Arc<Facts>], now: Timestamp, hands_off: bo
 }
 
 /// Everything a decision is made of.
-struct Books<'a> {
-    job: &'a Job,
-    pods: &'a [Arc<Facts>],
-    now: Timestamp,
-    old: JobStatus,
-    status: JobStatus,
-    completions: Option<u32>,
-    indexed: bool,
+pub(super) struct Books<'a> {
+    pub(super) job: &'a Job,
+    pub(super) pods: &'a [Arc<Facts>],
+    pub(super) now: Timestamp,
+    pub(super) old: JobStatus,
+    pub(super) status: JobStatus,
+    pub(super) completions: Option<u32>,
+    pub(super) indexed: bool,
     /// Only Pods that have come to their end are replaced, not those that are on their way.
-    replace_failed_only: bool,
+    pub(super) replace_failed_only: bool,
     /// Counted by uid, but not yet released.
-    uncounted_succeeded: Vec<String>,
-    uncounted_failed: Vec<String>,
-    completed_indexes: Indexes,
-    failed_indexes: Indexes,
-    outcome: Option<Outcome>,
+    pub(super) uncounted_succeeded: Vec<String>,
+    pub(super) uncounted_failed: Vec<String>,
+    pub(super) completed_indexes: Indexes,
+    pub(super) failed_indexes: Indexes,
+    pub(super) outcome: Option<Outcome>,
     /// The finished Pods that were found in this step.
-    newly: Vec<Arc<Facts>>,
-    notices: Vec<Notice>,
+    pub(super) newly: Vec<Arc<Facts>>,
+    pub(super) notices: Vec<Notice>,
 }
 
 impl<'a> Books<'a> {
@@ -134,11 +132,11 @@ impl<'a> Books<'a> {
         }
     }
 
-    fn is_suspended(&self) -> bool {
+    pub(super) fn is_suspended(&self) -> bool {
         self.job.spec.as_ref().and_then(|s| s.suspend).unwrap_or(false)
     }
 
-    fn per_index(&self) -> Option<u32> {
+    pub(super) fn per_index(&self) -> Option<u32> {
         let limit = self.job.spec.as_ref().and_then(|s| s.backoff_limit_per_index);
         limit.filter(|_| self.indexed).and_then(|l| u32::try_from(l).ok())
     }
@@ -159,7 +157,7 @@ impl<'a> Books<'a> {
     }
 
     /// Whether the Pod counts as failed although it may still be stopping.
-    fn has_failed(&self, pod: &Facts) -> bool {
+    pub(super) fn has_failed(&self, pod: &Facts) -> bool {
         match pod.phase {
             Phase::Failed => true,
             Phase::Succeeded => false,
@@ -168,8 +166,8 @@ impl<'a> Books<'a> {
         }
     }
 
-    fn verdict(&self, pod: &Facts) -> Verdict {
-        judge(self.job.spec.as_ref().and_then(|s| s.pod_failure_policy.as_ref()), pod)
+    pub(super) fn verdict(&self, pod: &Facts) -> Verdict {
+        failure_policy::judge(self.job.spec.as_ref().and_then(|s| s.pod_failure_policy.as_ref()), pod)
     }
 
     /// Enters Pods that have come to their end.
@@ -199,7 +197,7 @@ impl<'a> Books<'a> {
         }
     }
 
-    fn succeeded(&self) -> usize {
+    pub(super) fn succeeded(&self) -> usize {
         if self.indexed {
             self.completed_indexes.len()
         } else {
@@ -207,112 +205,16 @@ impl<'a> Books<'a> {
         }
     }
 
-    fn failed(&self) -> usize {
+    pub(super) fn failed(&self) -> usize {
         number(self.status.failed) + self.uncounted_failed.len()
     }
 
-    fn active(&self) -> impl Iterator<Item = &Arc<Facts>> + Clone {
+    pub(super) fn active(&self) -> impl Iterator<Item = &Arc<Facts>> + Clone {
         self.pods.iter().filter(|p| p.is_active())
     }
 
-    fn terminating(&self) -> usize {
+    pub(super) fn terminating(&self) -> usize {
         self.pods.iter().filter(|p| p.is_terminating()).count()
-    }
-
-    /// Decides whether the Job ends, and how; once decided it stays so.
-    fn judge(&mut self) {
-        self.judge_indexes();
-        if self.outcome.is_none() {
-            self.outcome = self.failure().or_else(|| self.success());
-        }
-    }
-
-    fn failure(&self) -> Option<Outcome> {
-        let spec = self.job.spec.as_ref()?;
-        let message = self.newly.iter().find_map(|pod| match self.verdict(pod) {
-            Verdict::FailJob(message) => Some(message),
-            _ => None,
-        });
-        if let Some(message) = message {
-            return Some(Outcome::pod_failure_policy(&message));
-        }
-        let limit = spec.backoff_limit.and_then(|l| usize::try_from(l).ok());
-        if limit.is_some_and(|limit| self.failed() > limit || self.restarts_exceed(limit)) {
-            return Some(Outcome::backoff_limit());
-        }
-        if self.deadline().is_some_and(|left| left.is_zero()) {
-            return Some(Outcome::deadline());
-        }
-        if self.per_index().is_some() {
-            let failed = self.failed_indexes.len();
-            let most = spec.max_failed_indexes.and_then(|m| usize::try_from(m).ok());
-            if most.is_some_and(|most| failed > most) {
-                return Some(Outcome::max_failed_indexes());
-            }
-            let all = self.completions.map_or(0, |c| c as usize);
-            if failed > 0 && failed + self.completed_indexes.len() >= all {
-                return Some(Outcome::failed_indexes());
-            }
-        }
-        None
-    }
-
-    fn success(&self) -> Option<Outcome> {
-        let spec = self.job.spec.as_ref()?;
-        if self.indexed {
-            let completions = self.completions.unwrap_or(0);
-            if let Some(message) =
-                success_policy::met(spec.success_policy.as_ref(), &self.completed_indexes, completions)
-            {
-                return Some(Outcome::success_policy(message));
-            }
-        }
-        // What is active beyond the completions is removed first, as not wanted rather than failed.
-        let idle = self.active().next().is_none();
-        let done = match self.completions {
-            Some(completions) => self.succeeded() >= completions as usize,
-            None => self.succeeded() > 0,
-        };
-        (done && idle).then(Outcome::completions)
-    }
-
-    /// Containers that are restarted in place count against the limit as well.
-    fn restarts_exceed(&self, limit: usize) -> bool {
-        let template = self.job.spec.as_ref().and_then(|s| s.template.spec.as_ref());
-        if template.and_then(|s| s.restart_policy.as_deref()) != Some("OnFailure") {
-            return false;
-        }
-        let restarts: i64 = self.active().map(|p| p.restarts).sum();
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        if limit == 0 { restarts > 0 } else { restarts >= limit }
-    }
-
-    /// What is left of `activeDeadlineSeconds`.
-    fn deadline(&self) -> Option<Duration> {
-        let seconds = self.job.spec.as_ref()?.active_deadline_seconds?;
-        if self.is_suspended() {
-            return None;
-        }
-        let allowed = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        // A Job that is being resumed starts anew.
-        let resumed = conditions::find(&self.old, SUSPENDED).is_some();
-        let Some(start) = self.old.start_time.as_ref().filter(|_| !resumed) else { return Some(allowed) };
-        let passed = Duration::try_from(self.now.duration_since(start.0)).unwrap_or_default();
-        Some(allowed.saturating_sub(passed))
-    }
-
-    /// Finds indexes that have failed for good.
-    fn judge_indexes(&mut self) {
-        let Some(limit) = self.per_index() else { return };
-        let failed: Vec<_> = self.pods.iter().filter(|p| self.has_failed(p)).collect();
-        for pod in failed {
-            let Some(index) = pod.index.filter(|i| self.completions.is_some_and(|c| *i < c)) else { continue };
-            let verdict = self.verdict(pod);
-            let over = verdict != Verdict::Ignore && pod.index_failures >= limit;
-            if (over || verdict == Verdict::FailIndex) && !self.completed_indexes.contains(index) {
-                self.failed_indexes.insert(index);
-            }
-        }
     }
 
     fn suspension(&mut self) {
@@ -336,111 +238,6 @@ impl<'a> Books<'a> {
 
     fn notice(&mut self, warning: bool, reason: &str, message: &str) {
         self.notices.push(Notice { warning, reason: reason.to_owned(), message: message.to_owned() });
-    }
-
-    /// Which Pods to create or delete.
-    fn pods(&self, plan: &mut Plan) {
-        let mut active: Vec<_> = self.active().cloned().collect();
-        if self.outcome.is_some() {
-            plan.remove.extend(active.into_iter().take(STEP).map(|pod| Removal { pod, uncounted: false }));
-            return;
-        }
-        plan.wake = self.deadline();
-        let wanted = self.wanted(active.len());
-        let mut remove = self.misfits(&mut active);
-        if active.len() > wanted {
-            active.sort_by_key(|pod| importance(pod));
-            remove.extend(active.drain(..active.len() - wanted));
-        }
-        plan.remove.extend(remove.into_iter().take(STEP).map(|pod| Removal { pod, uncounted: true }));
-        let terminating = if self.replace_failed_only { self.terminating() } else { 0 };
-        let missing = wanted.saturating_sub(active.len() + terminating).min(STEP);
-        if missing == 0 {
-            return;
-        }
-        if let Some(wait) = backoff::remaining(self.pods.iter().map(|p| &**p), |p| self.delays(p), self.now) {
-            plan.wake = Some(plan.wake.map_or(wait, |wake| wake.min(wait)));
-            return;
-        }
-        if self.indexed {
-            self.create_indexes(&active, missing, plan);
-        } else {
-            plan.create = vec![Slot { index: None, failures: None }; missing];
-        }
-    }
-
-    /// Whether a Pod's failure delays the next ones of the whole Job.
-    fn delays(&self, pod: &Facts) -> bool {
-        self.per_index().is_none() && self.has_failed(pod) && self.verdict(pod) != Verdict::Ignore
-    }
-
-    /// How many Pods should be active.
-    fn wanted(&self, active: usize) -> usize {
-        if self.is_suspended() {
-            return 0;
-        }
-        let parallelism = self.job.spec.as_ref().and_then(|s| s.parallelism).unwrap_or(1);
-        let parallelism = usize::try_from(parallelism).unwrap_or(0);
-        match self.completions {
-            // A work queue: when one has succeeded the others finish, and none are added.
-            None if self.succeeded() > 0 => active.min(parallelism),
-            None => parallelism,
-            Some(completions) => {
-                let over = self.succeeded() + self.failed_indexes.len();
-                (completions as usize).saturating_sub(over).min(parallelism)
-            }
-        }
-    }
-
-    /// Takes out of the active Pods those of an Indexed Job that nobody needs: a second one for an index, or one whose
-    /// index is done or beyond the completions.
-    fn misfits(&self, active: &mut Vec<Arc<Facts>>) -> Vec<Arc<Facts>> {
-        if !self.indexed {
-            return Vec::new();
-        }
-        let mut held = HashSet::new();
-        let (keep, misfits) = std::mem::take(active).into_iter().partition(|pod| {
-            let open = |i: &u32| self.completions.is_some_and(|c| *i < c) && !self.completed_indexes.contains(*i);
-            pod.index.filter(open).is_some_and(|index| held.insert(index))
-        });
-        *active = keep;
-        misfits
-    }
-
-    /// Creates the lowest indexes that nobody works on.
-    fn create_indexes(&self, active: &[Arc<Facts>], missing: usize, plan: &mut Plan) {
-        let mut busy: HashSet<u32> = active.iter().filter_map(|p| p.index).collect();
-        if self.replace_failed_only {
-            busy.extend(self.pods.iter().filter(|p| p.is_terminating()).filter_map(|p| p.index));
-        }
-        for index in 0..self.completions.unwrap_or(0) {
-            if plan.create.len() == missing {
-                break;
-            }
-            if busy.contains(&index) || self.completed_indexes.contains(index) || self.failed_indexes.contains(index) {
-                continue;
-            }
-            let mut failures = None;
-            if self.per_index().is_some() {
-                let (count, last) = self.index_failures(index);
-                failures = Some(count);
-                if let Some(wait) = last.and_then(|last| backoff::after(count, last, self.now)) {
-                    plan.wake = Some(plan.wake.map_or(wait, |wake| wake.min(wait)));
-                    continue;
-                }
-            }
-            plan.create.push(Slot { index: Some(index), failures });
-        }
-    }
-
-    /// How often an index has failed, and when last.
-    fn index_failures(&self, index: u32) -> (u32, Option<Timestamp>) {
-        let failed = self.pods.iter().filter(|p| p.index == Some(index) && self.has_failed(p));
-        failed.fold((0, None), |(count, last), pod| {
-            let ignored = self.verdict(pod) == Verdict::Ignore;
-            let this = pod.index_failures + u32::from(!ignored);
-            (count.max(this), last.max(pod.finished.or(pod.deleting)))
-        })
     }
 
     /// Writes the new status down, and says which Pods may go.
@@ -470,8 +267,8 @@ impl<'a> Books<'a> {
             }
         }
         if self.indexed {
-            let text = |indexes: &Indexes| (!indexes.is_empty()).then(|| indexes.to_string());
-            self.status.completed_indexes = text(&self.completed_indexes);
+            let completed = self.completed_indexes.to_string();
+            self.status.completed_indexes = Some(completed).filter(|text| !text.is_empty());
             self.status.succeeded = positive(self.completed_indexes.len());
             if self.per_index().is_some() {
                 self.status.failed_indexes = Some(self.failed_indexes.to_string());
@@ -505,9 +302,4 @@ fn number(number: Option<i32>) -> usize {
 /// Counters that are zero are not written.
 fn positive(number: usize) -> Option<i32> {
     (number > 0).then(|| i32::try_from(number).unwrap_or(i32::MAX))
-}
-
-/// The least important first: what has not begun, then what is not ready, then what is youngest.
-fn importance(pod: &Facts) -> (bool, bool, bool, std::cmp::Reverse<Option<Timestamp>>) {
-    (pod.node.is_some(), pod.phase == Phase::Running, pod.ready, std::cmp::Reverse(pod.created))
 }

@@ -1,5 +1,7 @@
 //! Integration tests of the store, through its public interface only.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
 mod basic;
 mod crash;
 mod model;

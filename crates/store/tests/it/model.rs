@@ -131,7 +131,10 @@ async fn run(ops: Vec<Op>) {
                 let requests = writes.iter().map(|(key, text)| write(key, Expect::Any, text.as_deref())).collect();
                 let mut scratch = state.clone();
                 let possible = writes.iter().all(|(key, text)| match text {
-                    Some(_) => scratch.insert(key.clone(), Default::default()).is_some() || true,
+                    Some(_) => {
+                        scratch.insert(key.clone(), Default::default());
+                        true
+                    }
                     None => scratch.remove(key).is_some(),
                 });
                 match store.transact(requests).await {
