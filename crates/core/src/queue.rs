@@ -54,15 +54,17 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The Task waits for this Agent and has everything else it needs. Its place may be new (priority changed).
-    pub fn wait(&mut self, place: Place) {
-        if self.active.contains(&place.name) {
-            return;
+    /// The Task waits for this Agent and has everything else it needs. Its place may be new (priority changed); says
+    /// whether it is.
+    pub fn wait(&mut self, place: Place) -> bool {
+        if self.active.contains(&place.name) || self.places.get(&place.name) == Some(&place) {
+            return false;
         }
         if let Some(old) = self.places.insert(place.name.clone(), place.clone()) {
             self.order.remove(&old);
         }
         self.order.insert(place);
+        true
     }
 
     /// The Task has a Job.
@@ -147,7 +149,8 @@ mod tests {
             Admission::Queued { position: 2, limit: 1, behind: Some("old".to_owned()) }
         );
         assert_eq!(queue.admission("urgent", Some(1)), Admission::Free);
-        queue.wait(place("later", 9, 0));
+        assert!(queue.wait(place("later", 9, 0)));
+        assert!(!queue.wait(place("later", 9, 0)) && !queue.wait(place("urgent", 1, 0)));
         queue.remove("urgent");
         assert_eq!(queue.admission("later", Some(1)), Admission::Free);
         assert_eq!(queue.admit(Some(3)), ["later", "old", "new"]);
@@ -169,7 +172,9 @@ mod tests {
             for (step, who, priority) in steps {
                 let name = format!("t{who}");
                 match step {
-                    0 => queue.wait(place(&name, priority, i64::from(who))),
+                    0 => {
+                        queue.wait(place(&name, priority, i64::from(who)));
+                    }
                     1 => queue.remove(&name),
                     _ => {
                         for admitted in queue.admit(Some(limit)) {

@@ -57,6 +57,11 @@ impl TestCluster {
     /// # Errors
     /// When something does not start.
     pub async fn with(config: TestConfig) -> anyhow::Result<Self> {
+        // RUST_LOG shows what everybody says; the first cluster of a process sets it up.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let directory = tempfile::tempdir()?;
         let engine = FakeEngine::new();
         let embedded = embedded(directory.path(), &engine).await?;

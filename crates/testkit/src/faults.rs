@@ -18,7 +18,7 @@ use crate::middle::{Answer, AnswerBody, BoxError, Middle, pass, put_before};
 use crate::requests::Request;
 
 /// Of a hundred requests this many fail.
-const FAILING: u32 = 25;
+const FAILING: u32 = 20;
 
 /// A source of trouble. Clones share it.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How long anything may take. Long, because machines that run tests are busy; what takes this long has failed.
-pub const WAIT: Duration = Duration::from_secs(60);
+pub const WAIT: Duration = Duration::from_secs(30);
 
 /// Waits until an object (or its absence) is as wished.
 pub(crate) async fn until<K>(

@@ -50,8 +50,7 @@ pub(super) async fn act(context: &Context, namespace: &str, task: &Task, action:
             };
             match api.delete(name, &params).await {
                 Ok(_) => Ok(Acted::Done),
-                // Gone, or another Task of that name by now.
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Acted::Done),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(Acted::Done),
                 Err(source) => Err(Error::act("delete Task", name, source)),
             }
         }
@@ -82,8 +81,8 @@ where
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch(name, &params, &Patch::Merge(patch)).await {
         Ok(_) => Ok(Acted::Done),
-        // Gone, or another object of that name by now: the watch tells.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Acted::Done),
+        // Gone: the watch tells.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Acted::Done),
         Err(source) => Err(Error::act(step, name, source)),
     }
 }

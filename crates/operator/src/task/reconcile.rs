@@ -22,6 +22,10 @@ use crate::config::OperatorConfig;
 use crate::events::Recorder;
 use crate::world::{TaskKey, World};
 
+/// After how long to look again at a Task whose status was not written because somebody was faster. Their change comes
+/// with the watch, mostly sooner; but a server may speak of a conflict without one.
+const CONFLICT_AGAIN: Duration = Duration::from_millis(500);
+
 /// Why a look at a Task must be repeated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -202,6 +206,7 @@ pub async fn reconcile(task: Arc<Task>, context: Arc<Context>) -> Result<Next, E
         return Ok(Next::await_change());
     }
     if context.is_stale(&key, &task) {
+        tracing::debug!(name = %key.name, namespace = %key.namespace, "the watch has not shown the last write yet");
         return Ok(Next::await_change());
     }
     let next = look(&task, &key, &context).await;
@@ -220,16 +225,28 @@ async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Err
         seen.job = ask_for_job(context, namespace, task).await?;
         planned = context.plan(key, task, &mut seen);
     }
+    tracing::debug!(
+        name = %key.name,
+        namespace,
+        job = ?seen.job.found().map(|job| job.status.is_some()),
+        pods = seen.pods.len(),
+        actions = planned.actions.len(),
+        status = planned.status.is_some(),
+        why = ?planned.why,
+        "looked at the Task"
+    );
     let planned = carry_out(context, key, task, seen, planned).await?;
+    let mut next = planned.wake_at.map_or_else(Next::await_change, |at| Next::requeue(until(at)));
     if let Some(status) = &planned.status {
         let written = write_status(context, namespace, task, status).await?;
-        if written.is_some() {
-            planned.events.iter().for_each(|note| context.recorder.publish(task, note));
+        match &written {
+            Some(_) => planned.events.iter().for_each(|note| context.recorder.publish(task, note)),
+            None => next = Next::requeue(CONFLICT_AGAIN),
         }
         context.remember(key, |memory| memory.written = written);
     }
     context.remember(key, |memory| memory.failures = 0);
-    Ok(planned.wake_at.map_or_else(Next::await_change, |at| Next::requeue(until(at))))
+    Ok(next)
 }
 
 /// Carries the actions out; when the server refuses one for good, plans again with that knowledge.
@@ -267,7 +284,7 @@ async fn ask_for_job(context: &Context, namespace: &str, task: &Task) -> Result<
 }
 
 /// Writes what changed of the status, provided that the Task is still the one that was looked at. Returns the new
-/// resourceVersion.
+/// resourceVersion; `None` when it is not.
 async fn write_status(
     context: &Context,
     namespace: &str,
@@ -332,9 +349,9 @@ pub(super) fn on_error(task: Arc<Task>, error: &Error, context: Arc<Context>) ->
     Next::requeue(backoff(failures))
 }
 
-/// 50 ms, doubled with each failure, at most a minute.
+/// 50 ms, doubled with each failure, at most a quarter of a minute: a server that comes back shall find Tasks going on.
 fn backoff(failures: u32) -> Duration {
-    Duration::from_millis(50 << failures.saturating_sub(1).min(11)).min(Duration::from_secs(60))
+    Duration::from_millis(50 << failures.saturating_sub(1).min(11)).min(Duration::from_secs(15))
 }
 
 #[cfg(test)]
@@ -361,6 +378,6 @@ mod tests {
     #[test]
     fn failures_back_off() {
         assert_eq!([1, 2, 3].map(backoff).map(|d| d.as_millis()), [50, 100, 200]);
-        assert_eq!(backoff(u32::MAX), Duration::from_secs(60));
+        assert_eq!(backoff(u32::MAX), Duration::from_secs(15));
     }
 }

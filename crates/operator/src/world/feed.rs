@@ -85,6 +85,7 @@ where
                     Vec::new()
                 }
             };
+            tracing::trace!(kind = %K::kind(&()), ?concerned, synced = synced.is_some(), "took in");
             stream::iter(concerned.into_iter().map(News::Look).chain(synced))
         })
         .boxed()

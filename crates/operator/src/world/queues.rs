@@ -28,6 +28,16 @@ struct Agent {
     changes: usize,
 }
 
+impl Agent {
+    /// Those that wait from a place on and are to be told where they stand.
+    fn worth_telling(&self, namespace: &str, from: usize) -> impl Iterator<Item = TaskKey> {
+        let waiting = self.queue.waiting().enumerate().skip(from);
+        // A place far back is told in steps of a tenth; each Task there has its turn about that often.
+        let has_its_turn = |index: usize| index < NEAR || (spread(index) + self.changes).is_multiple_of(index / NEAR);
+        waiting.filter(move |(index, _)| has_its_turn(*index)).map(move |(_, name)| TaskKey::new(namespace, name))
+    }
+}
+
 impl Queues {
     /// The Task has a place at this Agent, whatever its limit.
     pub fn activate(&mut self, task: &TaskKey, agent: &str) {
@@ -45,11 +55,20 @@ impl Queues {
     ) -> (Admission, Vec<TaskKey>) {
         self.count_under(task, agent);
         let entry = self.agent(task, agent);
-        entry.queue.wait(place);
+        let moved = entry.queue.wait(place);
         let admitted = entry.queue.admit(limit);
         let admission = entry.queue.admission(&task.name, limit);
-        let others = admitted.into_iter().filter(|name| **name != *task.name);
-        (admission, others.map(|name| TaskKey::new(&task.namespace, &name)).collect())
+        let mut others: Vec<TaskKey> = admitted
+            .into_iter()
+            .filter(|name| **name != *task.name)
+            .map(|name| TaskKey::new(&task.namespace, &name))
+            .collect();
+        if moved && admission != Admission::Free {
+            // Whom it has overtaken is further back now. Mostly nobody: who comes later waits later.
+            let place = entry.queue.waiting().position(|name| *name == *task.name).unwrap_or(usize::MAX);
+            others.extend(entry.worth_telling(&task.namespace, place.saturating_add(1)));
+        }
+        (admission, others)
     }
 
     /// The Task ended, went, or cannot start now. Answers at which Agent it had or wanted a place.
@@ -71,12 +90,7 @@ impl Queues {
         let Some(entry) = self.by_agent.get_mut(&(namespace.to_owned(), agent.to_owned())) else { return Vec::new() };
         let mut looks: Vec<TaskKey> =
             entry.queue.admit(limit).iter().map(|name| TaskKey::new(namespace, name)).collect();
-        for (index, name) in entry.queue.waiting().enumerate() {
-            // A place far back is told in steps of a tenth; each Task there has its turn about that often.
-            if index < NEAR || (spread(index) + entry.changes).is_multiple_of(index / NEAR) {
-                looks.push(TaskKey::new(namespace, name));
-            }
-        }
+        looks.extend(entry.worth_telling(namespace, 0));
         looks
     }
 
@@ -145,6 +159,18 @@ mod tests {
         queues.ask(&key("t"), "a", place("t"), Some(1));
         queues.activate(&key("t"), "b");
         assert_eq!((queues.counts("n", "a"), queues.counts("n", "b")), ((0, 0), (1, 0)));
+    }
+
+    #[test]
+    fn who_is_overtaken_is_told() {
+        let mut queues = Queues::default();
+        queues.activate(&key("busy"), "a");
+        queues.ask(&key("t1"), "a", place("t1"), Some(1));
+        let urgent = Place { priority: 1, ..place("urgent") };
+        assert_eq!(queues.ask(&key("urgent"), "a", urgent.clone(), Some(1)).1, [key("t1")]);
+        // Asking again is no news, or they would look at each other for ever.
+        assert_eq!(queues.ask(&key("urgent"), "a", urgent, Some(1)).1, []);
+        assert_eq!(queues.ask(&key("t1"), "a", place("t1"), Some(1)).1, []);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Requests fail at random, answers are lost, watches are cut; every Task still ends as it should, with one Job.
 
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{ListParams, PostParams};
@@ -12,9 +14,16 @@ use serde_json::json;
 /// How many runs; each has a seed of its own.
 const RUNS: u64 = 50;
 /// How many run at a time.
-const TOGETHER: usize = 5;
-const TASKS: [(&str, TaskPhase); 4] =
-    [("good", TaskPhase::Completed), ("bad", TaskPhase::Failed), ("early", TaskPhase::Completed), ("secret", TaskPhase::Completed)];
+const TOGETHER: usize = 10;
+const TASKS: [(&str, TaskPhase); 4] = [
+    ("good", TaskPhase::Completed),
+    ("bad", TaskPhase::Failed),
+    ("early", TaskPhase::Completed),
+    ("secret", TaskPhase::Completed),
+];
+
+/// How long everything goes wrong in each run.
+const TROUBLE: Duration = Duration::from_millis(2500);
 
 /// Seeds to try instead, separated by commas, to see one again.
 const SEEDS: &str = "KUBETASK_SEEDS";
@@ -73,6 +82,9 @@ async fn run(cluster: &TestCluster, seed: u64) -> anyhow::Result<()> {
     let secret: Secret = serde_json::from_value(json!({"metadata": {"name": "key"}, "stringData": {"k": "v"}}))?;
     Api::<Secret>::namespaced(cluster.client(), &namespace).create(&PostParams::default(), &secret).await?;
 
+    // Trouble ends some time; most Tasks have ended before, the others must recover.
+    tokio::time::sleep(TROUBLE).await;
+    faults.end();
     for (name, phase) in TASKS {
         cluster.wait_for(&tasks, name, phase.as_str(), |task| task.is_some_and(|t| t.phase() == phase)).await?;
     }

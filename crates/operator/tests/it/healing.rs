@@ -7,7 +7,8 @@ use kubetask_testkit::{Script, TestCluster};
 
 use crate::{agent, jobs, reason, status, task};
 
-const GUIDE: &str = "{type: File, file: {filePath: /workspace/g.md, source: {configMapKeyRef: {name: guides, key: style}}}}";
+const GUIDE: &str =
+    "{type: File, file: {filePath: /workspace/g.md, source: {configMapKeyRef: {name: guides, key: style}}}}";
 
 fn guide(data: &str) -> String {
     format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: guides}}, data: {data}}}")
@@ -43,7 +44,8 @@ async fn agent_missing() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn service_account_missing() -> anyhow::Result<()> {
-    let agent = "{apiVersion: kubetask.io/v1alpha1, kind: Agent, metadata: {name: a}, spec: {serviceAccountName: robot}}";
+    let agent =
+        "{apiVersion: kubetask.io/v1alpha1, kind: Agent, metadata: {name: a}, spec: {serviceAccountName: robot}}";
     let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: robot}}";
     let spec = "{agentRef: a, prompt: hi}";
     check(agent, spec, reasons::SERVICE_ACCOUNT_NOT_FOUND, "\"robot\"", account).await
@@ -70,7 +72,8 @@ async fn whole_config_map_missing() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn secret_missing() -> anyhow::Result<()> {
-    let spec = "{contexts: [{type: File, file: {filePath: /workspace/k, source: {secretKeyRef: {name: key, key: token}}}}]}";
+    let spec =
+        "{contexts: [{type: File, file: {filePath: /workspace/k, source: {secretKeyRef: {name: key, key: token}}}}]}";
     let secret = "{apiVersion: v1, kind: Secret, metadata: {name: key}, stringData: {token: x}}";
     check("", spec, reasons::SECRET_NOT_FOUND, "\"key\"", secret).await
 }
@@ -79,7 +82,7 @@ async fn secret_missing() -> anyhow::Result<()> {
 async fn secret_without_the_key() -> anyhow::Result<()> {
     let before = agent("a", "{credentials: [{name: c, secretRef: {name: key, key: token}, env: TOKEN}]}")
         + "{apiVersion: v1, kind: Secret, metadata: {name: key}, stringData: {other: x}}";
-    let heal = "{apiVersion: v1, kind: Secret, metadata: {name: key}, stringData: {other: x, token: y}}";
+    let heal = "{apiVersion: v1, kind: Secret, metadata: {name: key}, stringData: {other: x, token: z}}";
     check(&before, "{agentRef: a, prompt: hi}", reasons::KEY_NOT_FOUND, "\"token\"", heal).await
 }
 
@@ -94,13 +97,20 @@ async fn everything_missing_is_named_and_heals_in_any_order() -> anyhow::Result<
     cluster.wait_for_reason("t", reasons::AGENT_NOT_FOUND).await?;
     // Without its Agent nobody knows all its contexts.
     cluster.apply("{apiVersion: v1, kind: Secret, metadata: {name: key}, stringData: {token: x}}").await?;
-    cluster.apply(&agent("a", "{defaultContexts: [{type: File, file: {dirPath: /more, source: {configMapRef: {name: more}}}}]}")).await?;
+    cluster
+        .apply(&agent(
+            "a",
+            "{defaultContexts: [{type: File, file: {dirPath: /more, source: {configMapRef: {name: more}}}}]}",
+        ))
+        .await?;
     let waits = cluster.wait_for_reason("t", reasons::CONFIG_MAP_NOT_FOUND).await?;
     let message = status(&waits).message.clone().unwrap();
     assert!(message.contains("\"guides\"") && message.contains("\"more\""), "{message}");
     cluster.apply(&guide("{style: brief}")).await?;
     let said = |message: &str| !message.contains("\"guides\"") && message.contains("\"more\"");
-    cluster.wait_for_task("t", "waiting for one thing", |t| said(status(t).message.as_deref().unwrap_or_default())).await?;
+    cluster
+        .wait_for_task("t", "waiting for one thing", |t| said(status(t).message.as_deref().unwrap_or_default()))
+        .await?;
     cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: more}, data: {a: b}}").await?;
     cluster.wait_for_phase("t", TaskPhase::Completed).await?;
     cluster.shutdown().await;
@@ -110,18 +120,18 @@ async fn everything_missing_is_named_and_heals_in_any_order() -> anyhow::Result<
 #[tokio::test]
 async fn optional_things_are_not_waited_for_but_used() -> anyhow::Result<()> {
     let cluster = TestCluster::start().await?;
-    cluster.engine().always(Script::exits(0));
+    cluster.engine().always(Script::runs_until_stopped());
     let optional = "{prompt: hi, contexts: [
         {type: File, file: {filePath: /workspace/g.md, source: {configMapKeyRef: {name: guides, key: style, optional: true}}}},
         {type: File, file: {dirPath: /secrets, source: {secretRef: {name: none, optional: true}}}}]}";
     cluster.apply(&task("without", optional)).await?;
-    cluster.wait_for_phase("without", TaskPhase::Completed).await?;
-    assert!(cluster.file(&cluster.agents("without")[0], "/workspace/g.md").is_err());
+    let container = cluster.wait_for_agent("without", 1).await?;
+    assert!(cluster.file(&container, "/workspace/task.md").is_ok());
+    assert!(cluster.file(&container, "/workspace/g.md").is_err());
     // Created just before the Task: the operator's watch may not have told of it yet.
     cluster.apply(&(guide("{style: brief}") + "\n---\n" + &task("with", optional))).await?;
-    cluster.wait_for_phase("with", TaskPhase::Completed).await?;
-    let container = &cluster.agents("with")[0];
-    assert_eq!(cluster.file(container, "/workspace/g.md")?, "brief");
+    let container = cluster.wait_for_agent("with", 1).await?;
+    assert_eq!(cluster.file(&container, "/workspace/g.md")?, "brief");
     cluster.shutdown().await;
     Ok(())
 }
@@ -133,7 +143,9 @@ async fn agent_named_default_is_used_even_when_it_came_just_before() -> anyhow::
     for round in 0..5 {
         let image = format!("acme:{round}");
         let name = format!("t{round}");
-        cluster.apply(&(agent("default", &format!("{{agentImage: '{image}'}}")) + &task(&name, "{prompt: hi}"))).await?;
+        cluster
+            .apply(&(agent("default", &format!("{{agentImage: '{image}'}}")) + &task(&name, "{prompt: hi}")))
+            .await?;
         let done = cluster.wait_for_phase(&name, TaskPhase::Completed).await?;
         assert_eq!(reason(&done, conditions::ACCEPTED, "True"), Some(reasons::ACCEPTED));
         if round == 0 {
@@ -148,15 +160,17 @@ async fn agent_named_default_is_used_even_when_it_came_just_before() -> anyhow::
 #[tokio::test]
 async fn deleted_and_created_again() -> anyhow::Result<()> {
     let cluster = TestCluster::start().await?;
-    cluster.engine().always(Script::exits(0));
-    cluster.apply(&(guide("{style: old}") + "\n---\n" + &task("t", &format!("{{suspend: true, contexts: [{GUIDE}]}}")))).await?;
+    cluster.engine().always(Script::runs_until_stopped());
+    cluster
+        .apply(&(guide("{style: old}") + "\n---\n" + &task("t", &format!("{{suspend: true, contexts: [{GUIDE}]}}"))))
+        .await?;
     cluster.wait_for_reason("t", reasons::SUSPENDED).await?;
     cluster.api::<ConfigMap>().delete("guides", &DeleteParams::default()).await?;
     cluster.wait_for_reason("t", reasons::CONFIG_MAP_NOT_FOUND).await?;
     cluster.patch::<kubetask_api::Task>("t", serde_json::json!({"spec": {"suspend": false}})).await?;
     cluster.apply(&guide("{style: new}")).await?;
-    cluster.wait_for_phase("t", TaskPhase::Completed).await?;
-    assert_eq!(cluster.file(&cluster.agents("t")[0], "/workspace/g.md")?, "new");
+    let container = cluster.wait_for_agent("t", 1).await?;
+    assert_eq!(cluster.file(&container, "/workspace/g.md")?, "new");
     cluster.shutdown().await;
     Ok(())
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
-use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::DeleteParams;
 use kubetask_api::{Task, TaskPhase, conditions, reasons};
 use kubetask_testkit::{Script, TestCluster};
 
-use crate::{agent, jobs, pods, reason, status, task};
+use crate::{agent, events, jobs, pods, reason, status, task};
 
 #[tokio::test]
 async fn task_runs_and_completes() -> anyhow::Result<()> {
@@ -44,11 +43,10 @@ async fn task_runs_and_completes() -> anyhow::Result<()> {
     assert_eq!(reason(&done, conditions::RUNNING, "False"), Some(reasons::FINISHED));
 
     // What happened is told as events, each once.
-    let events: Api<Event> = cluster.api();
-    let told = events.list(&ListParams::default().fields("involvedObject.kind=Task,involvedObject.name=t")).await?;
-    let mut told: Vec<_> = told.items.iter().map(|e| e.reason.as_deref().unwrap_or_default()).collect();
-    told.sort_unstable();
-    assert_eq!(told, [reasons::COMPLETED, reasons::JOB_CREATED, reasons::RUNNING]);
+    assert_eq!(
+        events(&cluster, "t", reasons::COMPLETED).await?,
+        [reasons::COMPLETED, reasons::JOB_CREATED, reasons::RUNNING]
+    );
     cluster.shutdown().await;
     Ok(())
 }
@@ -74,7 +72,11 @@ async fn task_out_of_memory_and_one_that_cannot_start() -> anyhow::Result<()> {
     let cluster = TestCluster::start().await?;
     cluster.engine().on(|spec| {
         let task = spec.env.iter().find(|(name, _)| name == "TASK_NAME")?.1.clone();
-        Some(if task == "greedy" { Script::exits(137).out_of_memory() } else { Script::fails_to_start("no such program") })
+        Some(if task == "greedy" {
+            Script::exits(137).out_of_memory()
+        } else {
+            Script::fails_to_start("no such program")
+        })
     });
     cluster.apply(&(task("greedy", "{prompt: hi}") + &task("nowhere", "{prompt: hi}"))).await?;
     let greedy = cluster.wait_for_phase("greedy", TaskPhase::Failed).await?;

@@ -11,11 +11,11 @@ mod retention;
 mod steering;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use kubetask_api::{Task, TaskStatus};
-use kubetask_testkit::TestCluster;
+use kubetask_testkit::{TestCluster, WAIT};
 
 /// A Task's status.
 fn status(task: &Task) -> &TaskStatus {
@@ -51,4 +51,20 @@ async fn jobs(cluster: &TestCluster) -> anyhow::Result<Vec<String>> {
 async fn pods(cluster: &TestCluster) -> anyhow::Result<Vec<String>> {
     let list = cluster.api::<Pod>().list(&ListParams::default()).await?;
     Ok(list.items.iter().map(ResourceExt::name_any).collect())
+}
+
+/// The reasons of the events about a Task, sorted, once this one is among them. They are written beside the work.
+async fn events(cluster: &TestCluster, task: &str, until: &str) -> anyhow::Result<Vec<String>> {
+    let selector = format!("involvedObject.kind=Task,involvedObject.name={task}");
+    let deadline = tokio::time::Instant::now() + WAIT;
+    loop {
+        let list = cluster.api::<Event>().list(&ListParams::default().fields(&selector)).await?;
+        let mut reasons: Vec<String> = list.items.into_iter().filter_map(|event| event.reason).collect();
+        reasons.sort_unstable();
+        if reasons.iter().any(|reason| reason == until) {
+            return Ok(reasons);
+        }
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, "no event {until} about {task}, but {reasons:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }

@@ -1,20 +1,28 @@
 //! Names of any length, and what must not be seen by everybody.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use kubetask_api::{TaskPhase, reasons};
 use kubetask_testkit::{Script, TestCluster};
 
-use crate::{status, task};
+use crate::{events, status, task};
 
 #[tokio::test]
 async fn task_names_may_be_as_long_as_kubernetes_allows() -> anyhow::Result<()> {
     let cluster = TestCluster::start().await?;
     cluster.engine().always(Script::exits(0));
     let dotted = format!("{}.{}", "a".repeat(63), "b".repeat(63));
-    let names = ["x".repeat(63), "x".repeat(64), dotted, "y".repeat(253), format!("{}z", "y".repeat(252)), "a.b".into(), "a-b".into()];
+    let names = [
+        "x".repeat(63),
+        "x".repeat(64),
+        dotted,
+        "y".repeat(253),
+        format!("{}z", "y".repeat(252)),
+        "a.b".into(),
+        "a-b".into(),
+    ];
     cluster.apply(&names.iter().map(|name| task(name, "{prompt: hi}")).collect::<String>()).await?;
     let mut jobs = std::collections::BTreeSet::new();
     for name in &names {
@@ -27,12 +35,8 @@ async fn task_names_may_be_as_long_as_kubernetes_allows() -> anyhow::Result<()> 
         assert_eq!(full.unwrap_or(&label), name);
     }
     // Each is told of, whatever the length of its name.
-    let events = cluster.api::<Event>().list(&ListParams::default().fields("involvedObject.kind=Task")).await?;
     for name in &names {
-        let told = |e: &Event| {
-            e.involved_object.name.as_ref() == Some(name) && e.reason.as_deref() == Some(reasons::COMPLETED)
-        };
-        assert_eq!(events.items.iter().filter(|e| told(e)).count(), 1, "{name}");
+        events(&cluster, name, reasons::COMPLETED).await?;
     }
     cluster.shutdown().await;
     Ok(())
