@@ -37,6 +37,8 @@ struct Inner<K> {
     later: BinaryHeap<Reverse<(Instant, u64)>>,
     /// The keys of `later`, by their number.
     later_keys: HashMap<u64, K>,
+    /// When each of them is due first; later wishes are dropped, since whoever works on a key wishes anew.
+    due: HashMap<K, Instant>,
     next_number: u64,
     failures: HashMap<K, u32>,
 }
@@ -55,6 +57,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
             working: HashSet::new(),
             later: BinaryHeap::new(),
             later_keys: HashMap::new(),
+            due: HashMap::new(),
             next_number: 0,
             failures: HashMap::new(),
         };
@@ -74,11 +77,15 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
 
     /// The key needs work after a while.
     pub(crate) fn add_after(&self, key: K, delay: Duration) {
-        let mut inner = self.lock();
-        let number = inner.next_number;
-        inner.next_number += 1;
         // Far in the future is as good as never, and must not overflow.
         let at = Instant::now() + delay.min(Duration::from_secs(365 * 24 * 3600));
+        let mut inner = self.lock();
+        if inner.due.get(&key).is_some_and(|due| *due <= at) {
+            return;
+        }
+        let number = inner.next_number;
+        inner.next_number += 1;
+        inner.due.insert(key.clone(), at);
         inner.later.push(Reverse((at, number)));
         inner.later_keys.insert(number, key);
         drop(inner);
@@ -178,7 +185,10 @@ impl<K: Clone + Eq + Hash> Inner<K> {
                 return Some(at);
             }
             self.later.pop();
-            if let Some(key) = self.later_keys.remove(&number) {
+            let Some(key) = self.later_keys.remove(&number) else { continue };
+            // Otherwise it was due earlier, and that was done.
+            if self.due.get(&key) == Some(&at) {
+                self.due.remove(&key);
                 self.add(key);
             }
         }
@@ -212,6 +222,20 @@ mod tests {
         queue.done(&1, Next::Wait);
         queue.done(&2, Next::Wait);
         assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_wish_counts() {
+        let queue = Queue::new();
+        for seconds in [5, 9, 3, 4] {
+            queue.add_after("k", Duration::from_secs(seconds));
+        }
+        let started = Instant::now();
+        let key = queue.next().await;
+        assert_eq!(started.elapsed(), Duration::from_secs(3));
+        queue.done(&key, Next::Wait);
+        let again = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
+        assert!(again.is_err(), "the later wishes were made before the work was done");
     }
 
     #[tokio::test(start_paused = true)]

@@ -140,7 +140,9 @@ impl Controller {
             Api::namespaced(self.context.client.clone(), job.metadata.namespace.as_deref().unwrap_or_default());
         let name = job.metadata.name.as_deref().unwrap_or_default();
         match api.patch_status(name, &requests::patch(), &Patch::Merge(body)).await.unless_missing() {
-            Ok(Some(written)) => {
+            Ok(Some(mut written)) => {
+                let decided = Job { status: Some(status.clone()), ..Job::default() };
+                super::keep_start(&decided, &mut written);
                 self.remember(written, false);
                 Ok(Done::Something)
             }

@@ -124,6 +124,7 @@ impl Controller {
                 if requests::version(&**known) >= requests::version(&job) {
                     return;
                 }
+                keep_start(known, &mut job);
                 None
             }
             Some(known) => known.metadata.uid.clone(),
@@ -229,6 +230,17 @@ impl Controller {
             Some(left) if !left.is_zero() => Ok(Next::After(left)),
             _ => Ok(wake.map_or(Next::Wait, Next::After)),
         }
+    }
+}
+
+/// The API knows times to the second only. The start is kept as exactly as it was decided, so that a deadline of a few
+/// seconds is not most of a second early.
+fn keep_start(known: &Job, job: &mut Job) {
+    let exact = known.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
+    if let (Some(exact), Some(start)) = (exact, job.status.as_mut().and_then(|s| s.start_time.as_mut()))
+        && exact.as_second() == start.0.as_second()
+    {
+        start.0 = exact;
     }
 }
 
