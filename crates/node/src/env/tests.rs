@@ -1,3 +1,5 @@
+//! Tables for environments: what each source gives, and what is missing.
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
 

@@ -1,9 +1,11 @@
 //! Scenarios as text: an event a line, what the machine asks for after `=>`. Events that are recorded for people
 //! (`Command::Emit`) are compared only on lines with `! `.
 
+mod endings;
+mod properties;
+
 use std::fmt::Write as _;
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::slot::back_off;
@@ -441,128 +443,6 @@ fn sidecars_begin_before_and_end_after() {
 }
 
 #[test]
-fn deletion_ends_containers_and_then_the_object() {
-    check(
-        &one("Always"),
-        &up(
-            "! delete 3 => Killing: Stopping container main, kill main#0 3s\ndelete 3 =>\nended main#0 137 => finalize\ntick =>\nphase == Failed",
-        ),
-    );
-    check(&one("Never"), &up("ended main#0 0 =>\ndelete 30 => finalize\nphase == Succeeded"));
-    check(&one("Never"), "bound => prepare\ndelete 30 => finalize\nphase == Failed\nprepared =>");
-    // A shorter grace period counts, a longer one does not.
-    check(&one("Never"), &up("delete 30 => kill main#0 30s\ndelete 2 => kill main#0 2s\ndelete 60 =>"));
-    // A pod that is not this node's yet is not this node's to remove.
-    check(&one("Never"), "delete 30 => prepare");
-    // Deleted while a start is on its way.
-    check(
-        &one("Never"),
-        "bound => prepare
-         prepared => start main#0
-         delete 30 => cancel main#0
-         started main#0 => kill main#0 30s
-         ended main#0 143 => finalize",
-    );
-    check(
-        &one("Never"),
-        "bound => prepare\nprepared => start main#0\ndelete 30 => cancel main#0\nrefused main#0 never => finalize",
-    );
-    // The object vanished without waiting.
-    check(&one("Always"), &up("gone => kill main#0 1s\nended main#0 137 => clean up"));
-}
-
-#[test]
-fn hooks() {
-    let spec =
-        one_with("Always", json!({"lifecycle": {"postStart": {"exec": {}}, "preStop": {"sleep": {"seconds": 1}}}}));
-    let begin = "tick => prepare\nbound =>\nprepared => start main#0\nstarted main#0 => PostStart main#0\ncontainerStatuses.main.started == false\n";
-    check(
-        &spec,
-        &format!(
-            "{begin}
-             hook post main#0 ok =>
-             containerStatuses.main.started == true
-             delete 5 => PreStop main#0
-             wake == 5.0
-             at 4
-             hook pre main#0 ok => kill main#0 2s
-             ended main#0 0 => finalize"
-        ),
-    );
-    check(
-        &spec,
-        &format!(
-            "{begin}hook post main#0 ok =>\ndelete 5 => PreStop main#0\nat 5\ntick => kill main#0 2s\nhook pre main#0 ok =>"
-        ),
-    );
-    check(
-        &spec,
-        &format!("{begin}! hook post main#0 boom => FailedPostStartHook: PostStartHook failed: boom, Killing: FailedPostStartHook, PreStop main#0
-                  hook pre main#0 ok => kill main#0 5s
-                  ended main#0 137 => start main#1"),
-    );
-}
-
-#[test]
-fn probes_decide_readiness_and_life() {
-    let probe = |period: i32| json!({"exec": {}, "periodSeconds": period, "failureThreshold": 2});
-    let spec =
-        one_with("Always", json!({"startupProbe": probe(1), "readinessProbe": probe(2), "livenessProbe": probe(3)}));
-    check(
-        &spec,
-        "tick => prepare
-         bound =>
-         prepared => start main#0
-         started main#0 => Startup main#0
-         ! probe startup main#0 no => Unhealthy: Startup probe failed: no
-         wake == 1.0
-         at 1
-         tick => Startup main#0
-         probe startup main#0 ok => Liveness main#0, Readiness main#0
-         containerStatuses.main.started == true
-         containerStatuses.main.ready == false
-         probe readiness main#0 ok =>
-         probe liveness main#0 ok =>
-         containerStatuses.main.ready == true
-         wake == 3.0
-         at 4
-         tick => Liveness main#0, Readiness main#0
-         probe liveness main#0 bad =>
-         probe readiness main#0 bad =>
-         containerStatuses.main.ready == true
-         at 7
-         tick => Liveness main#0, Readiness main#0
-         probe readiness main#0 bad =>
-         containerStatuses.main.ready == false
-         ! probe liveness main#0 bad => Unhealthy: Liveness probe failed: bad, Killing: Container main failed liveness probe, will be restarted, kill main#0 5s
-         ended main#0 137 => start main#1
-         started main#1 => Startup main#1
-         probe liveness main#0 bad =>",
-    );
-}
-
-#[test]
-fn the_deadline_ends_the_pod() {
-    let mut spec = one("Never");
-    spec["activeDeadlineSeconds"] = json!(10);
-    check(
-        &spec,
-        &up("wake == 10.0
-             at 10
-             ! tick => DeadlineExceeded: Pod was active on the node longer than the specified deadline, Killing: Stopping container main, kill main#0 5s
-             phase == Running
-             reason == null
-             ended main#0 143 =>
-             phase == Failed
-             reason == DeadlineExceeded
-             message == Pod was active on the node longer than the specified deadline
-             wake == null"),
-    );
-    check(&spec, &up("ended main#0 0 =>\nat 20\ntick =>\nphase == Succeeded"));
-    check(&spec, "tick => prepare\nbound =>\nat 10\ntick =>\nphase == Failed\nreason == DeadlineExceeded");
-}
-
-#[test]
 fn restored_pods_are_looked_for_and_never_started_on_a_guess() {
     let scene = check(&one("OnFailure"), &up("at 2\nended main#0 2 => start main#1\nstarted main#1 =>"));
     let record = scene.machine.record();
@@ -603,86 +483,4 @@ fn restored_pods_are_looked_for_and_never_started_on_a_guess() {
     assert_eq!((commands.as_str(), scene_after.machine.phase()), ("", "Succeeded"));
     // Never begun.
     assert_eq!(restore(None, json!({"phase": "Pending"})).0, "");
-}
-
-/// What the outside world can throw at a machine, in any order.
-fn any_event() -> impl Strategy<Value = String> {
-    let slot = prop::sample::select(vec!["i", "s", "m", "k"]);
-    let attempt = 0_u32..3;
-    prop_oneof![
-        Just("tick".to_owned()),
-        Just("bound".to_owned()),
-        Just("prepared".to_owned()),
-        Just("prepared M".to_owned()),
-        Just("poke".to_owned()),
-        Just("delete 3".to_owned()),
-        Just("gone".to_owned()),
-        (slot.clone(), attempt.clone()).prop_map(|(slot, attempt)| format!("started {slot}#{attempt}")),
-        (slot.clone(), attempt.clone(), 0..2)
-            .prop_map(|(slot, attempt, code)| format!("ended {slot}#{attempt} {code}")),
-        (slot.clone(), attempt.clone(), prop::sample::select(vec!["config x", "start x", "never", "pull x"]))
-            .prop_map(|(slot, attempt, why)| format!("refused {slot}#{attempt} {why}")),
-        (slot.clone(), attempt.clone(), any::<bool>()).prop_map(|(slot, attempt, ok)| format!(
-            "probe liveness {slot}#{attempt} {}",
-            if ok { "ok" } else { "no" }
-        )),
-        (slot, attempt).prop_map(|(slot, attempt)| format!("hook pre {slot}#{attempt} ok")),
-    ]
-}
-
-proptest! {
-    /// Whatever happens in whatever order: no run is started twice, nothing starts once the pod is over or being deleted,
-    /// a final phase stays, and when everything that was started has ended, a vanished pod is cleaned up.
-    #[test]
-    fn no_order_of_events_breaks_the_rules(
-        policy in prop::sample::select(vec!["Never", "OnFailure", "Always"]),
-        events in prop::collection::vec((any_event(), 0.0..30.0), 0..80),
-    ) {
-        let probe = json!({"exec": {}, "failureThreshold": 1});
-        let spec = json!({"restartPolicy": policy, "activeDeadlineSeconds": 600,
-            "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}],
-            "containers": [{"name": "m", "livenessProbe": probe}, {"name": "k", "lifecycle": {"preStop": {"exec": {}}}}]});
-        let mut scene = Scene::new(&spec);
-        let mut started = std::collections::BTreeSet::new();
-        let mut refused = std::collections::BTreeSet::new();
-        let mut deleted = false;
-        let mut finals = 0;
-        for (text, wait) in events {
-            scene.now += wait;
-            let event = scene.event(&text);
-            let before = scene.machine.settled();
-            if let Event::NotStarted { slot, attempt, .. } = &event {
-                refused.insert((*slot, *attempt));
-            }
-            deleted |= text == "gone" || (text.starts_with("delete") && scene.machine.bound);
-            for command in scene.machine.handle(time(scene.now), event) {
-                match command {
-                    Command::Start { slot, attempt } => {
-                        prop_assert!(started.insert((slot, attempt)) || refused.remove(&(slot, attempt)), "{slot}#{attempt} twice");
-                        prop_assert!(!deleted && before.is_none(), "started after the end: {text}");
-                    }
-                    Command::Finalize | Command::CleanUp => {
-                        prop_assert!(!scene.machine.active(), "ended while something runs");
-                        finals += 1;
-                    }
-                    _ => {}
-                }
-            }
-            prop_assert!(before.is_none() || scene.machine.settled() == before, "a final phase changed");
-            let json = serde_json::to_value(scene.machine.status()).unwrap();
-            prop_assert!(json.is_null() || json["conditions"].is_array());
-        }
-        prop_assert!(finals <= 2);
-        // Healing: everything that runs ends, and nothing is left.
-        scene.machine.handle(time(scene.now), Event::Gone);
-        for index in 0..scene.machine.slots.len() {
-            let slot = &scene.machine.slots[index];
-            if let (true, Some(attempt)) = (slot.active(), slot.attempt) {
-                let name = slot.spec.name.clone();
-                let event = scene.event(&format!("ended {name}#{attempt} 137"));
-                scene.machine.handle(time(scene.now), event);
-            }
-        }
-        prop_assert!(scene.machine.cleaned());
-    }
 }

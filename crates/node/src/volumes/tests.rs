@@ -1,3 +1,5 @@
+//! Tables for volumes: what lies where, with which mode.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tables for rules: what they say of values, and of themselves.
+
 use std::time::{Duration, Instant};
 
 use serde_json::json;

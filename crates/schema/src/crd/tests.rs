@@ -1,3 +1,5 @@
+//! Tables for definitions: what is wrong with them, and where.
+
 use serde_json::json;
 
 use super::*;

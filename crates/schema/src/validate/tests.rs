@@ -1,3 +1,5 @@
+//! Tables for values against schemas.
+
 use serde_json::json;
 
 use super::*;
