@@ -3,7 +3,7 @@
 //! Everything runs against real processes of the release binary. `KUBETASK_BENCH=up,run` picks some of: up, rss, run,
 //! submit, creates, gets, list. Method and figures: `docs/benchmarks.md`.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on must stop")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on must stop")]
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

@@ -72,6 +72,7 @@ impl Embedded {
         if config.mode == Mode::Passive {
             return Ok(());
         }
+        self.api.bootstrap().await?;
         if let Some(listen) = config.listen {
             let (listener, address) = port::bind(&config.data_dir, listen).await?;
             let server = Server::start(self.api.clone(), pki.clone(), listener, ServeOptions::default())

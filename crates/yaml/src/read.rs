@@ -65,7 +65,7 @@ impl Positions {
         let inner = self.0.range(path.to_owned()..).take_while(|(field, _)| field.starts_with(path));
         Self(
             inner
-                .filter_map(|(field, at)| match field[path.len()..].as_bytes() {
+                .filter_map(|(field, at)| match &field.as_bytes()[path.len()..] {
                     [] => Some((String::new(), *at)),
                     [b'.', ..] => Some((field[path.len() + 1..].to_owned(), *at)),
                     [b'[', ..] => Some((field[path.len()..].to_owned(), *at)),

@@ -156,7 +156,7 @@ fn mount_token(spec: &mut Value) {
     let volume = format!("kube-api-access-{suffix}");
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
-        let Some(containers) = spec[list].as_array_mut() else { continue };
+        let Some(containers) = spec.get_mut(list).and_then(Value::as_array_mut) else { continue };
         for container in containers {
             let Value::Object(members) = container else { continue };
             let mounts = members.entry("volumeMounts").or_insert_with(|| json!([]));

@@ -44,6 +44,19 @@ async fn a_pod_gets_its_service_account() -> Result<()> {
     Ok(())
 }
 
+/// The mount of the token must not leave a null where the Pod had no init containers: every later change would be
+/// refused as a change of the spec.
+#[tokio::test]
+async fn a_pod_with_its_service_account_can_still_be_changed() -> Result<()> {
+    let server = with_pod().await?;
+    let made = server.get(&format!("{PODS}/p")).await?.expect(200);
+    assert!(!made.text.contains("initContainers"), "{}", made.text);
+    let patch = json!({"metadata": {"labels": {"a": "b"}}});
+    let changed = server.patch(&format!("{PODS}/p"), "merge", &patch).await?.expect(200);
+    assert_eq!(changed.at("/metadata/labels/a"), "b");
+    Ok(())
+}
+
 #[tokio::test]
 async fn bound_pods_have_logs_and_grace() -> Result<()> {
     let server = with_pod().await?;

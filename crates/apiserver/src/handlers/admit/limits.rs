@@ -27,7 +27,9 @@ pub(super) fn default(call: &Call, target: &Target, object: &mut Value) {
     let items = items(call, &target.namespace);
     for item in items.iter().filter(|item| item["type"] == json!("Container")) {
         for list in ["initContainers", "containers"] {
-            let Some(containers) = object["spec"][list].as_array_mut() else { continue };
+            let Some(containers) = object.pointer_mut(&format!("/spec/{list}")).and_then(Value::as_array_mut) else {
+                continue;
+            };
             for container in containers.iter_mut().filter(|c| c.is_object()) {
                 fill(container, "limits", &item["default"]);
                 fill(container, "requests", &item["defaultRequest"]);
