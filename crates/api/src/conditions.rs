@@ -2,22 +2,32 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The spec is sound and its Agent is there.
-pub const ACCEPTED: &str = "Accepted";
-/// Everything the contexts refer to is there.
-pub const CONTEXTS_RESOLVED: &str = "ContextsResolved";
-/// Nothing holds the Task back: not suspended, not queued.
-pub const ADMITTED: &str = "Admitted";
-/// The agent's container runs.
-pub const RUNNING: &str = "Running";
-/// The agent ended with exit code 0.
-pub const COMPLETE: &str = "Complete";
-/// The agent failed, was stopped, or could not be run.
-pub const FAILED: &str = "Failed";
-/// An Agent has all it needs.
-pub const READY: &str = "Ready";
-/// A CronTask's latest run was created.
-pub const SCHEDULED: &str = "Scheduled";
+macro_rules! words {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal;)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $word;)+
+        /// Every condition with its meaning, for the documentation.
+        pub const ALL: &[(&str, &str)] = &[$(($word, concat!($($doc),+))),+];
+    };
+}
+
+words! {
+    /// The spec is sound and its Agent is there.
+    ACCEPTED = "Accepted";
+    /// Everything the contexts refer to is there.
+    CONTEXTS_RESOLVED = "ContextsResolved";
+    /// Nothing holds the Task back: not suspended, not queued.
+    ADMITTED = "Admitted";
+    /// The agent's container runs.
+    RUNNING = "Running";
+    /// The agent ended with exit code 0.
+    COMPLETE = "Complete";
+    /// The agent failed, was stopped, or could not be run.
+    FAILED = "Failed";
+    /// An Agent has all it needs.
+    READY = "Ready";
+    /// A CronTask's latest run was created.
+    SCHEDULED = "Scheduled";
+}
 
 /// The condition of that type.
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
