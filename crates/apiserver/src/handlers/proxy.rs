@@ -21,7 +21,7 @@ pub(crate) async fn log(call: &mut Call, target: &Target, method: &Method) -> Re
         return Err(Failure::method_not_allowed());
     }
     let pod = pod(call, target)?;
-    check_log_options(call)?;
+    check_log_options(call, &target.name)?;
     let container = container(call, target, &pod)?;
     if pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() {
         let mut response = Response::new(Body::empty());
@@ -76,28 +76,32 @@ fn pod(call: &Call, target: &Target) -> Result<Value> {
     Ok(object::decode(&*get::find(call, &pods, target)?))
 }
 
-fn check_log_options(call: &Call) -> Result<()> {
+fn check_log_options(call: &Call, name: &str) -> Result<()> {
     use kubetask_schema::field::{Error, Path};
     let mut errors = Vec::new();
     let query = &call.query;
-    for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
-        if let Some(value) = query.int(name)?
+    for (option, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
+        if let Some(value) = query.int(option)?
             && value < least
         {
             let why = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
-            errors.push(Error::invalid(&Path::new(name), value, why));
+            errors.push(Error::invalid(&Path::new(option), value, why));
         }
     }
     if query.has("sinceSeconds") && query.has("sinceTime") {
         let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-        errors.push(Error::forbidden(&Path::root(), why));
+        // Go's empty path prints as a list without elements.
+        errors.push(Error::forbidden(&Path::new("[]"), why));
     }
     if errors.is_empty() {
         return Ok(());
     }
     let gk = crate::status::GroupResource { group: "", resource: "PodLogOptions" };
-    Err(Failure::invalid(gk, "", &errors))
+    Err(Failure::invalid(gk, name, &errors))
 }
+
+/// Annotation that names the container which commands mean that name none.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// The container that is meant: the one named, or the only one.
 fn container(call: &Call, target: &Target, pod: &Value) -> Result<String> {
@@ -115,13 +119,13 @@ fn container(call: &Call, target: &Target, pod: &Value) -> Result<String> {
             Err(Failure::bad_request(format!("container {asked} is not valid for pod {}", target.name)))
         };
     }
-    if let ([only], true, true) =
-        (containers.as_slice(), init.is_empty() || target.subresource != "log", ephemeral.is_empty())
-    {
+    if let [only] = containers.as_slice() {
         return Ok(only.clone());
     }
-    if let ([only], true) = (containers.as_slice(), init.is_empty()) {
-        return Ok(only.clone());
+    if let Some(default) = pod["metadata"]["annotations"][DEFAULT_CONTAINER].as_str()
+        && containers.iter().any(|name| name == default)
+    {
+        return Ok(default.to_owned());
     }
     let choice = format!("choose one of: [{}]", containers.join(" "));
     let more =
