@@ -30,6 +30,8 @@ struct State {
     random: Mutex<StdRng>,
     over: AtomicBool,
     done: AtomicUsize,
+    /// Watches of this resource run behind by so much.
+    lag: Option<(&'static str, Duration)>,
 }
 
 /// What happens to one request.
@@ -43,6 +45,8 @@ enum Fate {
     NotSent,
     /// It is carried out, and the answer is lost.
     AnswerLost,
+    /// Every piece of a watch comes so much later.
+    Late(Duration),
     /// A watch ends after so many pieces: with an error, or as if the server had closed it.
     Cut(usize, bool),
 }
@@ -54,11 +58,24 @@ impl Faults {
     /// Trouble that follows from a seed (and from the order in which requests happen to come).
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
+        Self::new(seed, None)
+    }
+
+    /// No trouble but that watches of one resource run behind.
+    #[must_use]
+    pub fn lagging(resource: &'static str, by: Duration) -> Self {
+        let faults = Self::new(0, Some((resource, by)));
+        faults.end();
+        faults
+    }
+
+    fn new(seed: u64, lag: Option<(&'static str, Duration)>) -> Self {
         Self(Arc::new(State {
             seed,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             over: AtomicBool::new(false),
             done: AtomicUsize::new(0),
+            lag,
         }))
     }
 
@@ -88,6 +105,12 @@ impl Faults {
 
 impl State {
     fn decide(&self, request: Option<&Request>) -> (Fate, Duration) {
+        if let (Some((resource, by)), Some(request)) = (self.lag, request)
+            && request.verb == "watch"
+            && request.resource == resource
+        {
+            return (Fate::Late(by), Duration::ZERO);
+        }
         if self.over.load(Ordering::Relaxed) {
             return (Fate::Fine, Duration::ZERO);
         }
@@ -97,10 +120,10 @@ impl State {
         let writes = request.is_some_and(Request::is_write);
         let fate = if !random.random_ratio(FAILING, 100) {
             // Long watches see most of the trouble there is.
-            if watches && random.random_ratio(1, 2) {
-                Fate::Cut(random.random_range(0..6), random.random_ratio(1, 2))
-            } else {
-                Fate::Fine
+            match random.random_range(0..4) {
+                0 | 1 if watches => Fate::Cut(random.random_range(0..6), random.random_ratio(1, 2)),
+                2 if watches => Fate::Late(Duration::from_millis(random.random_range(0..200))),
+                _ => Fate::Fine,
             }
         } else {
             match random.random_range(0..6usize) {
@@ -138,6 +161,7 @@ impl Middle for State {
                     pass(request, &inner).await?;
                     Err("connection reset (injected)".into())
                 }
+                Fate::Late(by) => Ok(pass(request, &inner).await?.map(|body| late(body, by))),
                 Fate::Cut(pieces, with_error) => {
                     Ok(pass(request, &inner).await?.map(|body| cut(body, pieces, with_error)))
                 }
@@ -153,6 +177,15 @@ fn refuse(code: u16, reason: &str) -> Answer {
     });
     let body = Full::new(Bytes::from(status.to_string())).map_err(BoxError::from).boxed_unsync();
     Ok(http::Response::builder().status(code).header("content-type", "application/json").body(body)?)
+}
+
+/// The same body, each piece later.
+fn late(body: AnswerBody, by: Duration) -> AnswerBody {
+    let frames = BodyStream::new(body).then(move |frame| async move {
+        tokio::time::sleep(by).await;
+        frame
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 /// The first pieces of a body, and then an end.

@@ -49,7 +49,7 @@ pub async fn run(client: Client, config: OperatorConfig, recorder: Recorder, can
     }
     let watch = watcher::watcher(config.api::<Task>(&client), watcher::Config::default())
         .default_backoff()
-        .modify(|task: &mut Task| task.metadata.managed_fields = None)
+        .modify(strip)
         .reflect(writer)
         .inspect(told(TaskIntake::new(world.clone()), looks.clone()))
         .touched_objects();
@@ -74,6 +74,20 @@ pub async fn run(client: Client, config: OperatorConfig, recorder: Recorder, can
         })
         .await;
     pumps.shutdown().await;
+}
+
+/// Keeps what is looked at. Of a finished Task that is little, and there may be many of them.
+fn strip(task: &mut Task) {
+    task.metadata.managed_fields = None;
+    if task.phase().is_finished() {
+        task.spec.contexts = Vec::new();
+        task.spec.prompt = None;
+        if let Some(status) = &mut task.status {
+            status.result = None;
+            status.message = None;
+            status.conditions = Vec::new();
+        }
+    }
 }
 
 /// Takes the watch of Tasks into the world, and has those looked at whom it concerns.

@@ -1,37 +1,42 @@
 //! Gathers the world for one Task.
 //!
 //! Watches run behind, each for itself: what was created just before the Task may not have arrived when the Task has.
-//! So whatever would be taken as missing is asked for where that would be for good (a Task without an Agent's name
-//! falls back to the built-in agent; an optional file is left out), and at the first look, so that a manifest that holds
-//! everything is not told that half of it is missing.
+//! So whatever would be told as missing is asked for before it is told the first time, and so is what would be missed for
+//! good: the Agent named `default` (else the built-in one is used), an optional file (else it is left out), the Pod of a
+//! Job that ended (else its exit code is lost).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
-use kube::api::Api;
-use kubetask_api::{Agent, Task};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ListParams};
+use kubetask_api::{Agent, Task, conditions};
 use kubetask_core::names::job_name;
 use kubetask_core::task::{JobSeen, RefKind, Reference, Seen, agent_name, references};
 
 use super::reconcile::{Context, Error};
 use crate::world::TaskKey;
 
+/// How many milliseconds after a Job's end the watch of Pods is relied upon. Mostly it is there before the Job's.
+const POD_WATCH_MS: i64 = 1000;
+
 /// Gathers everything that the plan for this Task looks at.
 ///
 /// # Errors
 /// When content that is needed cannot be fetched.
 pub(super) async fn observe(context: &Context, key: &TaskKey, task: &Task) -> Result<Seen, Error> {
-    let mut seen = from_watches(context, key, task);
-    // A Task that has its Job, or has ended, waits for nothing that it refers to.
-    let has_job = seen.job.found().is_some() || task.status.as_ref().is_some_and(|s| s.job_name.is_some());
-    if has_job || task.phase().is_finished() {
-        context.world.lock().references.remove(key);
+    let (mut seen, waits) = from_watches(context, key, task);
+    let namespace = key.namespace.as_ref();
+    if !waits {
+        if !task.phase().is_finished() && seen.job.found().is_some_and(|job| has_lost_its_pod(job, &seen.pods)) {
+            seen.pods = pods_of_job(context, namespace, &job_name_of(key, task)).await?;
+        }
         return Ok(seen);
     }
-    let namespace = key.namespace.as_ref();
-    let first_look = task.status.is_none();
-    if seen.agent.is_none() && (first_look || task.spec.agent_ref.is_none()) {
+    if seen.agent.is_none() && (task.spec.agent_ref.is_none() || !is_told(task, conditions::ACCEPTED)) {
         let api: Api<Agent> = Api::namespaced(context.client.clone(), namespace);
         let name = agent_name(task);
         let found = api.get_opt(name).await;
@@ -51,7 +56,11 @@ pub(super) async fn observe(context: &Context, key: &TaskKey, task: &Task) -> Re
     };
     let mut accounts = BTreeSet::new();
     for (reference, exists) in referred {
-        if exists || first_look || (reference.optional && reference.data) {
+        let condition = match reference.kind {
+            RefKind::Agent | RefKind::ServiceAccount => conditions::ACCEPTED,
+            RefKind::ConfigMap | RefKind::Secret => conditions::CONTEXTS_RESOLVED,
+        };
+        if exists || !is_told(task, condition) || (reference.optional && reference.data) {
             look_at(context, namespace, reference, exists, &mut seen, &mut accounts).await?;
         }
     }
@@ -59,22 +68,62 @@ pub(super) async fn observe(context: &Context, key: &TaskKey, task: &Task) -> Re
     Ok(seen)
 }
 
-/// What the watches know. Registers the Task's interest in its Agent.
-fn from_watches(context: &Context, key: &TaskKey, task: &Task) -> Seen {
+/// What the watches know, and whether the Task may wait for something that it refers to: until it has its Job.
+fn from_watches(context: &Context, key: &TaskKey, task: &Task) -> (Seen, bool) {
     let mut state = context.world.lock();
     let namespace = key.namespace.as_ref();
     let agent = state.agent(namespace, agent_name(task));
-    state.references.set(key, &references(task, agent.as_deref()));
-    let job = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
-    let pods = state.jobs.pods(namespace, &job);
-    Seen {
+    let name = job_name_of(key, task);
+    let job = state.jobs.get(namespace, &name);
+    let had_job = task.status.as_ref().is_some_and(|status| status.job_name.is_some());
+    let waits = job.is_none() && !had_job && !task.phase().is_finished();
+    if waits {
+        // Before anybody asks whether the Agent is there: from here on, its arrival brings another look.
+        state.references.set(key, &references(task, agent.as_deref()));
+    } else {
+        state.references.remove(key);
+    }
+    let pods = state.jobs.pods(namespace, &name);
+    let seen = Seen {
         agent,
-        job: state.jobs.get(namespace, &job).map_or(JobSeen::NotCached, JobSeen::Found),
-        pod_refused: state.jobs.refusal(namespace, &job).filter(|_| pods.is_empty()).map(|said| said.to_string()),
+        job: job.map_or(JobSeen::NotCached, JobSeen::Found),
+        pod_refused: state.jobs.refusal(namespace, &name).filter(|_| pods.is_empty()).map(|said| said.to_string()),
         pods,
         config: state.configs.get(namespace).cloned(),
         ..Seen::default()
-    }
+    };
+    (seen, waits)
+}
+
+fn job_name_of(key: &TaskKey, task: &Task) -> String {
+    job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default())
+}
+
+/// Whether the Task's status says already that something of this is missing.
+fn is_told(task: &Task, condition: &str) -> bool {
+    let told = task.status.as_ref().and_then(|status| conditions::find(&status.conditions, condition));
+    told.is_some_and(|condition| condition.status == "False")
+}
+
+/// Whether a Job ended a while ago, and its Pods have not been seen to end.
+fn has_lost_its_pod(job: &Job, pods: &[Arc<Pod>]) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let ended = conditions
+        .filter(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))
+        .find_map(|c| c.last_transition_time.as_ref());
+    let is_finished = |pod: &Arc<Pod>| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    let since = |at: &Time| Timestamp::now().as_millisecond() - at.0.as_millisecond();
+    ended.is_some_and(|at| since(at) >= POD_WATCH_MS) && (pods.is_empty() || !pods.iter().all(is_finished))
+}
+
+async fn pods_of_job(context: &Context, namespace: &str, job: &str) -> Result<Vec<Arc<Pod>>, Error> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let list = api.list(&of_job).await.map_err(|source| Error::fetch("Pods of Job", job, source))?;
+    Ok(list.items.into_iter().map(Arc::new).collect())
 }
 
 /// Fetches what the plan needs of an object. When it is gone by now, the watch will tell.

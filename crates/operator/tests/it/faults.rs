@@ -8,7 +8,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use kubetask_api::{Task, TaskPhase};
 use kubetask_operator::OperatorConfig;
-use kubetask_testkit::{Faults, Requests, Script, TestCluster, TestConfig, WAIT};
+use kubetask_testkit::{ContainerSpec, Faults, Requests, Script, TestCluster, TestConfig, WAIT};
 use serde_json::json;
 
 /// How many runs; each has a seed of its own.
@@ -93,6 +93,14 @@ async fn run(cluster: &TestCluster, seed: u64) -> anyhow::Result<()> {
     let mut owners: Vec<String> = jobs.items.iter().map(|j| j.owner_references()[0].name.clone()).collect();
     owners.sort();
     anyhow::ensure!(owners == ["bad", "early", "good", "secret"], "{owners:?}");
+    for (name, _) in TASKS {
+        let runs = |spec: &&ContainerSpec| {
+            let has = |key: &str, value: &str| spec.env.iter().any(|(k, v)| k == key && v == value);
+            has("TASK_NAMESPACE", &namespace) && has("TASK_NAME", name)
+        };
+        let runs = cluster.engine().started().iter().filter(runs).count();
+        anyhow::ensure!(runs == 1, "{name} ran {runs} times");
+    }
     anyhow::ensure!(faults.done() > 0, "nothing was harmed");
     let ending = tokio::time::timeout(WAIT, operator.shutdown()).await;
     anyhow::ensure!(ending.is_ok(), "the operator does not end");

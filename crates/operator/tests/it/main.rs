@@ -1,8 +1,10 @@
 //! The operator against an embedded Kubernetes whose containers follow a script.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod budget;
 mod faults;
 mod healing;
+mod lag;
 mod lifecycle;
 mod names;
 mod queue;
