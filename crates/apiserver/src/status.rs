@@ -1,6 +1,6 @@
 //! Failures as clients see them: `Status` objects with Kubernetes' reasons, codes, details and messages.
 //!
-//! [`Failure`] is the error type of every handler; [`Failure::into_response`] writes it in the client's media type.
+//! [`Failure`] is the error type of every handler; `reply` writes it in the client's media type.
 
 use kubetask_schema::field;
 use serde_json::{Map, Value, json};

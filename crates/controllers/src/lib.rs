@@ -6,7 +6,7 @@
 //!
 //! **Main function.** [`start`], which returns a [`Handle`].
 //!
-//! **Data flow.** Each controller: watches → a small in-memory picture → a [queue](queue) of keys → decide (pure
+//! **Data flow.** Each controller: watches → a small in-memory picture → a [`queue`] of keys → decide (pure
 //! functions over the picture) → act (requests). What an action returns goes into the picture at once, so that the next
 //! decision does not act twice because a watch is late. Nothing polls.
 

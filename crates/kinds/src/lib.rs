@@ -1,6 +1,6 @@
 //! The built-in kinds of the embedded Kubernetes: one table row each, and everything that is particular about a kind.
 //!
-//! Main type: [`Kind`], a row of [`registry`]. A request's object flows through it in this order:
+//! Main type: [`Kind`], a row of [`registry`](fn@registry). A request's object flows through it in this order:
 //!
 //! ```text
 //! create: decode → default → admit_create → (track managed fields) → fill metadata → prepare_create → validate_create → warnings → to_storage
@@ -8,7 +8,7 @@
 //! read:   from_storage → row / selectable_field
 //! ```
 //!
-//! * [`kind`]: the row and its functions; [`registry`]: the table and its lookups.
+//! * [`kind`]: the row and its functions; [`registry`](mod@registry): the table and its lookups.
 //! * [`decode`]: strict, schema-driven decoding as Go's typed decoders do it; [`json`]: parsing that sees duplicate fields.
 //! * [`meta`]: validation of `metadata`, for custom resources too; [`names`]: the name formats.
 //! * [`quantity`], [`duration`]: amounts and human durations.

@@ -53,7 +53,7 @@ pub struct FetchPlan {
     pub files: Vec<FetchFile>,
 }
 
-/// One file to assemble; [`super::aggregate`] says how.
+/// One file to assemble; [`super::aggregate`](fn@super::aggregate) says how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FetchFile {

@@ -1,6 +1,6 @@
 //! Contexts become files.
 //!
-//! [`resolve`] takes an Agent's and a Task's contexts in order and what they refer to, and says what must be stored
+//! [`resolve`](fn@resolve) takes an Agent's and a Task's contexts in order and what they refer to, and says what must be stored
 //! (in an owned ConfigMap, and in an owned Secret for everything that includes Secret content), where it is mounted,
 //! and what an init container has to fetch first ([`fetch`]).
 

@@ -1,4 +1,4 @@
-//! One Task: [`plan`] turns what was seen into what shall be done.
+//! One Task: [`plan`](fn@plan) turns what was seen into what shall be done.
 //!
 //! ```text
 //! Task, Agent, ConfigMaps, Secrets ──job──▶ ConfigMap, Secret, Job        (no Job yet)

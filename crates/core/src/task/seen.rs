@@ -49,7 +49,7 @@ pub enum Admission {
 /// The world as the operator saw it, for one Task.
 ///
 /// Everything is from the Task's namespace. As long as the Task has no Job, `config_maps`, `secrets` and
-/// `service_accounts` hold everything that [`super::references`] names and that exists; afterwards they are not looked
+/// `service_accounts` hold everything that [`super::references`](fn@super::references) names and that exists; afterwards they are not looked
 /// at and may be empty.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
