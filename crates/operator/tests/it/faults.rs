@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
-use kubetask_api::{Task, TaskPhase};
+use kubetask_api::{Agent, Task, TaskPhase};
 use kubetask_operator::OperatorConfig;
 use kubetask_testkit::{ContainerSpec, Faults, Requests, Script, TestCluster, TestConfig, WAIT};
 use serde_json::json;
@@ -15,10 +15,13 @@ use serde_json::json;
 const RUNS: u64 = 50;
 /// How many run at a time.
 const TOGETHER: usize = 10;
-const TASKS: [(&str, TaskPhase); 4] = [
-    ("good", TaskPhase::Completed),
+const TASKS: [(&str, TaskPhase); 7] = [
     ("bad", TaskPhase::Failed),
     ("early", TaskPhase::Completed),
+    ("good", TaskPhase::Completed),
+    ("queued-1", TaskPhase::Completed),
+    ("queued-2", TaskPhase::Completed),
+    ("queued-3", TaskPhase::Completed),
     ("secret", TaskPhase::Completed),
 ];
 
@@ -69,11 +72,20 @@ async fn run(cluster: &TestCluster, seed: u64) -> anyhow::Result<()> {
             "secret" => vec![guide, secret],
             _ => vec![],
         };
-        serde_json::from_value::<Task>(json!({
+        let mut task = json!({
             "apiVersion": "kubetask.io/v1alpha1", "kind": "Task", "metadata": {"name": name},
             "spec": {"prompt": "hi", "contexts": contexts},
-        }))
+        });
+        if name.starts_with("queued") {
+            task["spec"]["agentRef"] = json!("one");
+        }
+        serde_json::from_value::<Task>(task)
     };
+    let agent: Agent = serde_json::from_value(json!({
+        "apiVersion": "kubetask.io/v1alpha1", "kind": "Agent", "metadata": {"name": "one"},
+        "spec": {"serviceAccountName": "default", "maxConcurrentTasks": 1},
+    }))?;
+    Api::<Agent>::namespaced(cluster.client(), &namespace).create(&PostParams::default(), &agent).await?;
     for (name, _) in TASKS {
         tasks.create(&PostParams::default(), &wanted(name)?).await?;
     }
@@ -82,17 +94,24 @@ async fn run(cluster: &TestCluster, seed: u64) -> anyhow::Result<()> {
     let secret: Secret = serde_json::from_value(json!({"metadata": {"name": "key"}, "stringData": {"k": "v"}}))?;
     Api::<Secret>::namespaced(cluster.client(), &namespace).create(&PostParams::default(), &secret).await?;
 
-    // Trouble ends some time; most Tasks have ended before, the others must recover.
-    tokio::time::sleep(TROUBLE).await;
-    faults.end();
-    for (name, phase) in TASKS {
-        cluster.wait_for(&tasks, name, phase.as_str(), |task| task.is_some_and(|t| t.phase() == phase)).await?;
-    }
     let jobs: Api<Job> = Api::namespaced(cluster.client(), &namespace);
+    let end = async {
+        // Trouble ends some time; most Tasks have ended before, the others must recover.
+        tokio::time::sleep(TROUBLE).await;
+        faults.end();
+        for (name, phase) in TASKS {
+            cluster.wait_for(&tasks, name, phase.as_str(), |task| task.is_some_and(|t| t.phase() == phase)).await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = end => ended?,
+        broken = limit_is_broken(&jobs) => broken?,
+    }
     let jobs = jobs.list(&ListParams::default()).await?;
     let mut owners: Vec<String> = jobs.items.iter().map(|j| j.owner_references()[0].name.clone()).collect();
     owners.sort();
-    anyhow::ensure!(owners == ["bad", "early", "good", "secret"], "{owners:?}");
+    anyhow::ensure!(owners == TASKS.map(|(name, _)| name), "{owners:?}");
     for (name, _) in TASKS {
         let runs = |spec: &&ContainerSpec| {
             let has = |key: &str, value: &str| spec.env.iter().any(|(k, v)| k == key && v == value);
@@ -105,4 +124,19 @@ async fn run(cluster: &TestCluster, seed: u64) -> anyhow::Result<()> {
     let ending = tokio::time::timeout(WAIT, operator.shutdown()).await;
     anyhow::ensure!(ending.is_ok(), "the operator does not end");
     Ok(())
+}
+
+/// Ends when more Jobs of the Agent that runs one Task at a time are under way.
+async fn limit_is_broken(jobs: &Api<Job>) -> anyhow::Result<()> {
+    loop {
+        let all = jobs.list(&ListParams::default()).await?;
+        let under_way = |job: &&Job| {
+            let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+            let ended = |c: &JobCondition| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed");
+            job.name_any().starts_with("queued") && !conditions.into_iter().any(ended)
+        };
+        let under_way: Vec<String> = all.items.iter().filter(under_way).map(ResourceExt::name_any).collect();
+        anyhow::ensure!(under_way.len() <= 1, "{under_way:?} at a time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
