@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kubetask_api::{Task, reasons};
 
 use super::status::Draft;
@@ -127,6 +127,10 @@ fn failure(task: &Task, condition: &JobCondition, pod: Option<&Pod>) -> (&'stati
             "the agent used more memory than it may and was killed; raise resources.limits.memory of its Agent"
                 .to_owned(),
         ),
+        Some(ended) if was_deleted_before(pod, ended) => (
+            reasons::POD_LOST,
+            format!("the Pod was deleted while the agent ran, which then ended with exit code {}", ended.exit_code),
+        ),
         Some(ended) if ended.exit_code != 0 => {
             let cause = ended.reason.as_deref().filter(|r| !matches!(*r, "Error" | "Completed"));
             let cause = cause.map_or_else(String::new, |r| format!(" ({r})"));
@@ -139,6 +143,18 @@ fn failure(task: &Task, condition: &JobCondition, pod: Option<&Pod>) -> (&'stati
             let why = status.and_then(|s| s.message.clone()).unwrap_or(said);
             (reasons::JOB_FAILED, format!("the Job failed: {why}"))
         }
+    }
+}
+
+/// Whether somebody asked for the Pod's deletion, and the agent ended after that.
+fn was_deleted_before(pod: &Pod, ended: &ContainerStateTerminated) -> bool {
+    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
+    // The timestamp is when the grace period ends.
+    let asked = pod.metadata.deletion_timestamp.as_ref().and_then(|at| at.0.checked_sub(grace).ok());
+    match (asked, &ended.finished_at) {
+        (Some(asked), Some(finished)) => asked <= finished.0,
+        (Some(_), None) => true,
+        (None, _) => false,
     }
 }
 

@@ -133,6 +133,24 @@ fn failures_say_what_happened_and_what_to_do() {
         "BackoffLimitExceeded",
         "PodLost: the Pod is gone, and with it the agent's exit code: as the Job controller says",
     );
+    // Deleted with a grace period of 30 seconds while it ran.
+    let mut deleted = pod(&t, 1, "Failed", exited(143, 1, 12, ""));
+    deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(40)));
+    deleted.metadata.deletion_grace_period_seconds = Some(30);
+    check_failure(
+        prompt(),
+        vec![deleted.clone()],
+        "BackoffLimitExceeded",
+        "PodLost: the Pod was deleted while the agent ran, which then ended with exit code 143",
+    );
+    // Deleted after it had failed by itself.
+    deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(60)));
+    check_failure(
+        prompt(),
+        vec![deleted],
+        "BackoffLimitExceeded",
+        "ExitCode: the agent ended with exit code 143; see its log: kubectl logs -n team job/fix-login-0a1b2c (or kubetask logs -n team fix-login)",
+    );
     let mut init = pod(&t, 1, "Failed", waits("PodInitializing", ""));
     init.status.as_mut().unwrap().init_container_statuses = serde_json::from_value(json!([{
         "name": "repository-0", "image": "", "imageID": "", "ready": false, "restartCount": 0,

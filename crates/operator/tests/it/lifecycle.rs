@@ -154,7 +154,7 @@ async fn task_whose_pod_is_deleted_says_so() -> anyhow::Result<()> {
     cluster.api::<Pod>().delete(&pod, &DeleteParams::default()).await?;
     let failed = cluster.wait_for_phase("t", TaskPhase::Failed).await?;
     let end = status(&failed);
-    assert!(matches!(end.reason.as_deref(), Some(reasons::POD_LOST | reasons::EXIT_CODE)), "{end:?}");
+    assert_eq!(end.reason.as_deref(), Some(reasons::POD_LOST), "{end:?}");
     assert_eq!(cluster.agents("t").len(), 1);
     cluster.shutdown().await;
     Ok(())
