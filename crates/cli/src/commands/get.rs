@@ -9,7 +9,7 @@ use crate::args::GlobalArgs;
 use crate::connect::{self, Connection, Need};
 use crate::error::{CommandError, CommandResult};
 use crate::exit_codes;
-use crate::manifest::check::collection_path;
+use crate::manifest::check::{collection_path, encode};
 use crate::output::{Output, print_table};
 use crate::resources::{self, Resource};
 
@@ -143,22 +143,7 @@ fn query(args: &GetArgs, more: &[(&str, &str)]) -> String {
     if let Some(selector) = &args.field_selector {
         pairs.push(("fieldSelector", selector));
     }
-    let encoded: Vec<String> = pairs
-        .into_iter()
-        .map(|(key, value)| {
-            let value: String = value
-                .bytes()
-                .map(|b| {
-                    if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
-                        char::from(b).to_string()
-                    } else {
-                        format!("%{b:02X}")
-                    }
-                })
-                .collect();
-            format!("{key}={value}")
-        })
-        .collect();
+    let encoded: Vec<String> = pairs.into_iter().map(|(key, value)| format!("{key}={}", encode(value))).collect();
     if encoded.is_empty() { String::new() } else { format!("?{}", encoded.join("&")) }
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
-use kubetask_api::{Task, labels};
+use kubetask_api::Task;
 
 use crate::args::GlobalArgs;
 use crate::connect::{self, Connection, Need};
@@ -117,7 +117,6 @@ async fn latest_pod(connection: &Connection, task: &Task) -> CommandResult<Optio
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
     let selector = format!("batch.kubernetes.io/job-name={job}");
     let mut list = pods.list(&ListParams::default().labels(&selector)).await?.items;
-    tracing::debug!(label = labels::TASK, pods = list.len(), "looked for the task's pods");
     list.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|t| t.0));
     Ok(list.pop().and_then(|pod| pod.metadata.name))
 }

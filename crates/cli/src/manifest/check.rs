@@ -160,8 +160,10 @@ pub async fn send(
     }
 }
 
-/// Percent-encodes what may not stand in a path segment; names with such characters are wrong, but the server says so.
-fn encode(segment: &str) -> String {
+/// Percent-encodes what may not stand in a path segment or a query's value. Names with such characters are wrong, but the
+/// server says so.
+#[must_use]
+pub fn encode(segment: &str) -> String {
     segment
         .bytes()
         .map(|b| match b {
