@@ -150,8 +150,10 @@ pub trait ContainerEngine: Send + Sync + 'static {
     /// Forgets an ended container and everything the engine keeps of it, except its log. Not found is success.
     async fn remove(&self, id: &ContainerId) -> Result<()>;
 
-    /// Runs a program in a running container. A program that cannot be run ends with 126 or 127 and says why on its
-    /// standard error. Dropping [`Session::exit`] before the program ended kills it.
+    /// Runs a program in a running container. Dropping [`Session::exit`] before the program ended kills it.
+    ///
+    /// # Errors
+    /// [`EngineError::Start`] where the program cannot be run: it is not there, or is no program.
     async fn exec(&self, id: &ContainerId, spec: &ExecSpec) -> Result<Session>;
 
     /// Connects to a running container's own input and (from now on) output. Shutting the session's input down closes

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kubetask_engine::EngineRouter;
 
@@ -12,6 +13,12 @@ pub const ENGINE_ANNOTATION: &str = "node.kubetask.io/engine";
 
 /// Pod annotation: `none` cuts a pod's containers off from every network but their own loopback.
 pub const NETWORK_ANNOTATION: &str = "node.kubetask.io/network";
+
+/// Whether a pod asks to be cut off.
+pub(crate) fn isolated(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(NETWORK_ANNOTATION)).is_some_and(|value| value == "none")
+}
 
 /// Engine label: the node that started a container.
 pub(crate) const NODE_LABEL: &str = "node.kubetask.io/node";

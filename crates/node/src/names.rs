@@ -9,6 +9,23 @@ pub(crate) fn container_id(uid: &str, container: &str, attempt: u32) -> Containe
     ContainerId(format!("{}-{}-{attempt}", sanitise(uid), sanitise(container)))
 }
 
+/// A container's id as the pod's status shows it. Clients know the form `<runtime>://<64 hexadecimal digits>`, and some
+/// know the runtimes too, so the local engine goes by the name of the usual one.
+pub(crate) fn shown_container_id(engine: &str, id: &ContainerId) -> String {
+    let runtime = if engine == "local" { "containerd" } else { engine };
+    format!("{runtime}://{}", digest(&id.0))
+}
+
+/// An image's id as the pod's status shows it: nothing but the reference is known of it.
+pub(crate) fn shown_image_id(image: &str) -> String {
+    format!("sha256:{}", digest(image))
+}
+
+fn digest(text: &str) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A part of a file name: lower case, without separators, never empty, never hidden, bounded.
 fn sanitise(text: &str) -> String {
     let safe = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' { c } else { '-' };

@@ -1,6 +1,7 @@
 //! What others may know of a pod that runs here: enough to find its logs and its containers.
 
 use crate::claims;
+use crate::config;
 use crate::machine::{Machine, Slot, State};
 
 /// One pod.
@@ -20,6 +21,8 @@ pub(crate) struct PodView {
     pub(crate) claims: Vec<String>,
     /// Whether nothing of it will ever run again.
     pub(crate) over: bool,
+    /// Whether it has no network but its own loopback.
+    pub(crate) isolated: bool,
 }
 
 /// One container of a pod.
@@ -52,6 +55,7 @@ impl PodView {
             containers: machine.slots().iter().map(|slot| view(machine, slot)).collect(),
             claims: claims::names(pod).map(str::to_owned).collect(),
             over: machine.settled().is_some() && !machine.active(),
+            isolated: config::isolated(pod),
         }
     }
 

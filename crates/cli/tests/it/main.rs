@@ -13,3 +13,4 @@ mod python;
 mod run;
 mod rust_client;
 mod server;
+mod streams;

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ use crate::sys::{self, Fork};
 
 /// Longest message between shim and init.
 pub(crate) const MAX_MESSAGE: usize = 192 << 10;
+
+/// Longest reason for not running a program that is passed on.
+const LONGEST_VERDICT: usize = 1024;
 
 /// What the shim says to init.
 #[derive(Debug, Serialize, Deserialize)]
@@ -307,25 +310,50 @@ impl Init<'_> {
             let input = if program.stdin { Some(next()?) } else { None };
             Streams::Pipes(input, output, errors)
         };
+        // Ends with the program's `execve`, or says why there was none.
+        let (verdict, verdict_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         match sys::fork()? {
             Fork::Child => {
-                drop(master);
+                drop((master, verdict));
                 let program = Program::exec(self.config, self.facts, program);
                 let NotRun { message, code } = match program::become_program(&program, streams, self.config, self.facts)
                 {
                     Ok(()) => program::execute(&program),
                     Err(not_run) => not_run,
                 };
-                program::complain(&message);
+                // A pipe takes this much at once.
+                let length = message.len().min(LONGEST_VERDICT);
+                let _ = rustix::io::write(&verdict_writer, message.as_bytes().get(..length).unwrap_or_default());
                 sys::exit_now(code)
             }
             Fork::Parent(pid) => {
+                drop((verdict_writer, streams));
+                if let Some(message) = refusal(&verdict) {
+                    // It is about to end; whoever takes processes that end finds nobody to tell.
+                    return send(&self.control, &FromInit::Refused { id, message }, &[]);
+                }
                 self.execs.insert(pid, id);
                 let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
                 send(&self.control, &FromInit::Running { id }, &fds)
             }
         }
     }
+}
+
+/// Why a program was not run; `None` once it runs. One that takes very long (its file hangs) counts as running.
+fn refusal(verdict: &OwnedFd) -> Option<String> {
+    let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(verdict, PollFlags::IN)], Some(&patience)) {
+        if std::time::Instant::now() >= deadline {
+            break;
+        }
+    }
+    rustix::io::ioctl_fionbio(verdict, true).ok()?;
+    let mut message = vec![0; LONGEST_VERDICT];
+    let length = rustix::io::read(verdict, &mut message).ok().filter(|length| *length > 0)?;
+    message.truncate(length);
+    Some(String::from_utf8_lossy(&message).into_owned())
 }
 
 /// Output, error output, and input if there is any: in this order init inherits them.

@@ -243,11 +243,6 @@ fn cannot(message: &str) -> NotRun {
     NotRun { message: message.to_owned(), code: 126 }
 }
 
-/// Writes a reason to the program's error output.
-pub(super) fn complain(message: &str) {
-    let _ = rustix::io::write(rustix::stdio::stderr(), format!("{message}\n").as_bytes());
-}
-
 /// Whether a string could be part of a command line or environment.
 pub(crate) fn is_c_string(text: impl AsRef<std::ffi::OsStr>) -> bool {
     !text.as_ref().as_bytes().contains(&0)

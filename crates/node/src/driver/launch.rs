@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::security::{non_root, resources, security};
 use super::{Driver, container};
 use crate::config::{
-    ATTEMPT_LABEL, CONTAINER_LABEL, NETWORK_ANNOTATION, NODE_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL,
+    ATTEMPT_LABEL, CONTAINER_LABEL, NODE_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL, isolated,
 };
 use crate::env::{self, Resolved};
 use crate::events::From;
@@ -257,8 +257,7 @@ impl Launch {
             (CONTAINER_LABEL, container.name.clone()),
             (ATTEMPT_LABEL, attempt.to_string()),
         ];
-        let cut_off =
-            meta.annotations.as_ref().and_then(|all| all.get(NETWORK_ANNOTATION)).is_some_and(|value| value == "none");
+        let cut_off = isolated(pod);
         let hostname = pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
         let hostname = hostname
             .or_else(|| Some(name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()));

@@ -117,7 +117,7 @@ impl Machine {
         ContainerStatus {
             name: slot.spec.name.clone(),
             container_id: ran.then(|| self.container_id(slot, shown)),
-            image_id: if ran { image.clone() } else { String::new() },
+            image_id: if ran { names::shown_image_id(&image) } else { String::new() },
             image,
             ready: slot.ready(),
             started: Some(slot.started),
@@ -146,7 +146,7 @@ impl Machine {
 
     fn container_id(&self, slot: &Slot, attempt: u32) -> String {
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-        format!("{}://{}", self.host.engine, names::container_id(uid, &slot.spec.name, attempt).0)
+        names::shown_container_id(&self.host.engine, &names::container_id(uid, &slot.spec.name, attempt))
     }
 
     /// Brings the conditions up to date; those that keep their status keep their time.

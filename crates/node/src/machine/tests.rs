@@ -219,7 +219,7 @@ fn a_pod_that_succeeds() {
          ended main#0 0 =>
          phase == Succeeded
          containerStatuses.main.state.terminated.reason == Completed
-         containerStatuses.main.containerID == fake://u-main-0
+         containerStatuses.main.containerID == fake://4770436bcdc8dddb3facdecd505469108fb857607d253cf99f5fc069e8ed4b75
          containerStatuses.main.ready == false
          containerStatuses.main.started == false
          conditions.Ready.reason == PodCompleted
@@ -259,7 +259,7 @@ fn failures_and_restarts_follow_the_policy() {
              started main#1 =>
              containerStatuses.main.restartCount == 1
              containerStatuses.main.lastState.terminated.exitCode == 2
-             containerStatuses.main.lastState.terminated.containerID == fake://u-main-0
+             containerStatuses.main.lastState.terminated.containerID == fake://4770436bcdc8dddb3facdecd505469108fb857607d253cf99f5fc069e8ed4b75
              at 4
              ! ended main#1 2 => BackOff: Back-off restarting failed container main in pod p_n(u)
              containerStatuses.main.state.waiting.reason == CrashLoopBackOff

@@ -1,6 +1,6 @@
 //! The channel protocols of exec, attach and port-forward over WebSocket: the first byte of a message is its channel.
 //!
-//! `v5.channel.k8s.io` can close a channel (255 and its number), `v4.channel.k8s.io` cannot, and
+//! With `v5.channel.k8s.io` a client (never the server) can close a channel (255 and its number), with `v4.channel.k8s.io` not, and
 //! `v4.base64.channel.k8s.io` (an older form for browsers) writes both the number and the data as text.
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
@@ -154,13 +154,6 @@ impl Sender {
     /// Sends data on a channel; false once the client is gone.
     pub(super) async fn send(&self, channel: u8, data: &[u8]) -> bool {
         self.outgoing.send(self.protocol.encode(channel, data)).await.is_ok()
-    }
-
-    /// Tells that nothing more comes on a channel, where the protocol can.
-    pub(super) async fn close(&self, channel: u8) {
-        if self.protocol == Protocol::V5 {
-            let _ = self.outgoing.send(Message::Binary(vec![CLOSE, channel].into())).await;
-        }
     }
 }
 

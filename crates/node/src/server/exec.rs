@@ -157,33 +157,13 @@ async fn run(
         });
         exit.await
     };
-    tokio::pin!(output);
-    let mut input = Some(input);
-    let ended = loop {
-        tokio::select! {
-            ended = &mut output => break ended,
-            incoming = channels.next() => match incoming {
-                None => {
-                    feeding.abort();
-                    return None;
-                }
-                Some(Incoming::Data(STDIN, data)) => {
-                    // The program may have closed its input; its output still counts.
-                    if let Some(queue) = &input && queue.send(data).await.is_err() {
-                        input = None;
-                    }
-                }
-                Some(Incoming::Data(RESIZE, data)) => {
-                    if let Some(size) = size(&data) {
-                        let _ = resize.try_send(size);
-                    }
-                }
-                Some(Incoming::Closed(STDIN)) => input = None,
-                Some(_) => {}
-            }
-        }
+    // A program that does not read its input for now must be able to write: neither waits for the other.
+    let ended = tokio::select! {
+        ended = output => Some(ended),
+        () = hear(&mut channels, input, resize) => None,
     };
     feeding.abort();
+    let ended = ended?;
     let status = match ended {
         Ok(Ok(0)) => success(),
         // An attach tells of the connection, not of the program.
@@ -194,6 +174,30 @@ async fn run(
     };
     sender.send(ERROR, status.to_string().as_bytes()).await;
     Some(channels)
+}
+
+/// Passes on what the client says, until it is gone.
+async fn hear(channels: &mut Channels, input: mpsc::Sender<bytes::Bytes>, resize: mpsc::Sender<TermSize>) {
+    let mut input = Some(input);
+    while let Some(incoming) = channels.next().await {
+        match incoming {
+            Incoming::Data(STDIN, data) => {
+                // The program may have closed its input; its output still counts.
+                if let Some(queue) = &input
+                    && queue.send(data).await.is_err()
+                {
+                    input = None;
+                }
+            }
+            Incoming::Data(RESIZE, data) => {
+                if let Some(size) = size(&data) {
+                    let _ = resize.try_send(size);
+                }
+            }
+            Incoming::Closed(STDIN) => input = None,
+            _ => {}
+        }
+    }
 }
 
 async fn feed(stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>, mut queue: mpsc::Receiver<bytes::Bytes>) {
@@ -213,9 +217,6 @@ async fn copy(mut stream: impl AsyncRead + Unpin, sender: &Sender, channel: u8, 
         if wanted && !sender.send(channel, &buffer[..length]).await {
             return;
         }
-    }
-    if wanted {
-        sender.close(channel).await;
     }
 }
 

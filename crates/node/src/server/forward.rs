@@ -1,4 +1,5 @@
-//! `/portForward`: TCP connections over the channels of a WebSocket, two for each port: data, and an error text.
+//! `/portForward`: TCP connections over a WebSocket, in one of two ways. kubectl sends SPDY frames (see `spdy`); other clients
+//! use channels, two for each port: data, and an error text.
 
 use std::sync::Arc;
 
@@ -13,12 +14,38 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::channels::{Channels, Incoming, LONGEST_MESSAGE, Sender};
-use super::{Query, error};
+use super::{Query, error, spdy};
 use crate::shared::Shared;
 
 /// Each port takes two of the channels that a byte can number.
 const MOST_PORTS: usize = 100;
-const PROTOCOLS: [&str; 2] = ["v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
+const PROTOCOLS: [&str; 3] = [spdy::PROTOCOL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
+
+/// Where a pod's ports are: pods share the host's network.
+#[derive(Clone)]
+pub(super) struct Destination {
+    pod: String,
+    addresses: [String; 3],
+}
+
+impl Destination {
+    /// Connects to a port; an error is in the words for the user.
+    pub(super) async fn connect(&self, port: u16) -> Result<TcpStream, String> {
+        let mut refused = None;
+        for address in &self.addresses {
+            match TcpStream::connect((address.as_str(), port)).await {
+                Ok(stream) => return Ok(stream),
+                Err(problem) => drop(refused.get_or_insert(problem)),
+            }
+        }
+        let why = match refused {
+            Some(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            Some(error) => error.to_string(),
+            None => "no address".to_owned(),
+        };
+        Err(format!("error forwarding port {port} to pod {}: dial tcp localhost:{port}: connect: {why}", self.pod))
+    }
+}
 
 pub(super) async fn forward(
     State(shared): State<Arc<Shared>>,
@@ -30,12 +57,16 @@ pub(super) async fn forward(
         query.iter().filter(|(name, _)| name == "port" || name == "ports").flat_map(|(_, value)| value.split(','));
     let ports: Result<Vec<u16>, _> = values.map(str::parse).collect();
     let ports = match ports {
-        Ok(ports) if !ports.is_empty() && ports.len() <= MOST_PORTS && !ports.contains(&0) => ports,
+        Ok(ports) if ports.len() <= MOST_PORTS && !ports.contains(&0) => ports,
         _ => return error(StatusCode::BAD_REQUEST, "query parameter \"port\" must name ports between 1 and 65535"),
     };
-    let over = shared.find(&namespace, &pod).is_none_or(|handle| handle.view.borrow().over);
-    if over {
+    let view = shared.find(&namespace, &pod).map(|handle| handle.view.borrow().clone());
+    let Some(view) = view.filter(|view| !view.over) else {
         return error(StatusCode::NOT_FOUND, format!("pod {pod:?} is not running"));
+    };
+    if view.isolated {
+        let text = format!("pod {pod:?} has no network: its ports cannot be reached from outside");
+        return error(StatusCode::BAD_REQUEST, text);
     }
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade.protocols(PROTOCOLS).max_message_size(LONGEST_MESSAGE),
@@ -46,14 +77,22 @@ pub(super) async fn forward(
             format!("unable to upgrade: none of the protocols is supported; use one of {}", PROTOCOLS.join(", "));
         return error(StatusCode::FORBIDDEN, text);
     }
-    let (stop, address) = (shared.stop.clone(), shared.facts.address.clone());
+    let tunnel = upgrade.selected_protocol().is_some_and(|protocol| protocol.as_bytes() == spdy::PROTOCOL.as_bytes());
+    if !tunnel && ports.is_empty() {
+        return error(StatusCode::BAD_REQUEST, "query parameter \"port\" is required");
+    }
+    let addresses = ["127.0.0.1".to_owned(), "::1".to_owned(), shared.facts.address.clone()];
+    let (stop, destination) = (shared.stop.clone(), Destination { pod, addresses });
     upgrade.on_upgrade(move |socket| async move {
-        let Some(channels) = Channels::new(socket) else { return };
-        stop.run_until_cancelled(serve(channels, address, ports)).await;
+        if tunnel {
+            stop.run_until_cancelled(spdy::serve(socket, destination)).await;
+        } else if let Some(channels) = Channels::new(socket) {
+            stop.run_until_cancelled(serve(channels, destination, ports)).await;
+        }
     })
 }
 
-async fn serve(mut channels: Channels, address: String, ports: Vec<u16>) {
+async fn serve(mut channels: Channels, destination: Destination, ports: Vec<u16>) {
     let mut connections = JoinSet::new();
     let mut inputs = Vec::new();
     for (index, port) in ports.into_iter().enumerate() {
@@ -64,7 +103,7 @@ async fn serve(mut channels: Channels, address: String, ports: Vec<u16>) {
         sender.send(channel + 1, &port.to_le_bytes()).await;
         let (input, queue) = mpsc::channel(16);
         inputs.push(Some(input));
-        connections.spawn(connection(address.clone(), port, channel, sender, queue));
+        connections.spawn(connection(destination.clone(), port, channel, sender, queue));
     }
     loop {
         tokio::select! {
@@ -84,12 +123,17 @@ async fn serve(mut channels: Channels, address: String, ports: Vec<u16>) {
     channels.close().await;
 }
 
-async fn connection(address: String, port: u16, channel: u8, sender: Sender, mut input: mpsc::Receiver<Bytes>) {
-    let stream = match TcpStream::connect((address.as_str(), port)).await {
+async fn connection(
+    destination: Destination,
+    port: u16,
+    channel: u8,
+    sender: Sender,
+    mut input: mpsc::Receiver<Bytes>,
+) {
+    let stream = match destination.connect(port).await {
         Ok(stream) => stream,
         Err(problem) => {
-            let text = format!("failed to connect to {address}:{port}: {problem}");
-            sender.send(channel + 1, text.as_bytes()).await;
+            sender.send(channel + 1, problem.as_bytes()).await;
             return;
         }
     };

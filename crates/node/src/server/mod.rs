@@ -4,6 +4,7 @@ mod channels;
 mod exec;
 mod forward;
 mod logs;
+mod spdy;
 
 use std::sync::Arc;
 
