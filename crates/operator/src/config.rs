@@ -2,6 +2,8 @@
 
 use kubetask_core::task::Settings;
 
+use crate::metrics::Metrics;
+
 /// How an operator is set up.
 #[derive(Debug, Clone)]
 pub struct OperatorConfig {
@@ -11,11 +13,13 @@ pub struct OperatorConfig {
     pub namespace: Option<String>,
     /// How many objects are reconciled at a time.
     pub concurrency: u16,
+    /// What the operator tells of itself.
+    pub metrics: Metrics,
 }
 
 impl Default for OperatorConfig {
     fn default() -> Self {
-        Self { settings: Settings::default(), namespace: None, concurrency: 32 }
+        Self { settings: Settings::default(), namespace: None, concurrency: 32, metrics: Metrics::default() }
     }
 }
 

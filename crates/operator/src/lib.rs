@@ -8,12 +8,19 @@
 //! * [`task`]: the Task controller.
 //! * [`events`]: Kubernetes Events, written beside the work.
 //! * [`install`]: puts our definitions into a cluster.
+//! * [`gate`]: what every request to the API passes; [`leader`]: who of several replicas may write.
+//! * [`metrics`], [`health`]: what the operator tells of itself.
 //!
-//! Entry: [`start`].
+//! Entry: [`start`]; where there may be several replicas, [`elected::run`].
 
 pub mod config;
+pub mod elected;
 pub mod events;
+pub mod gate;
+pub mod health;
 pub mod install;
+pub mod leader;
+pub mod metrics;
 pub mod task;
 pub mod world;
 
@@ -22,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use config::OperatorConfig;
+pub use health::{Health, Synced};
 
 /// The manager of the fields that the operator writes.
 pub const FIELD_MANAGER: &str = "kubetask";
@@ -30,6 +38,8 @@ pub const FIELD_MANAGER: &str = "kubetask";
 pub struct Operator {
     cancel: CancellationToken,
     tasks: JoinSet<()>,
+    synced: Synced,
+    metrics: metrics::Metrics,
 }
 
 impl Operator {
@@ -38,15 +48,40 @@ impl Operator {
         self.cancel.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
+
+    /// Whether its watches have taken in what is there.
+    #[must_use]
+    pub fn synced(&self) -> Synced {
+        self.synced.clone()
+    }
+
+    /// Returns when a controller has ended although nobody asked for it: it does not go on by itself.
+    async fn ended(&mut self) {
+        self.tasks.join_next().await;
+    }
 }
 
-/// Starts the controllers.
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.metrics.clear_source();
+    }
+}
+
+/// Starts the controllers, as the only operator of the cluster.
 #[must_use]
 pub fn start(client: Client, config: OperatorConfig) -> Operator {
+    start_behind(client, config, None)
+}
+
+/// Starts the controllers; with a fence they write only while that holds.
+fn start_behind(client: Client, config: OperatorConfig, fence: Option<leader::Fence>) -> Operator {
+    let metrics = config.metrics.clone();
+    let client = gate::Gate::new(metrics.clone(), fence).before(client);
     let cancel = CancellationToken::new();
+    let synced = Synced::default();
     let mut tasks = JoinSet::new();
     let (recorder, writer) = events::recorder(client.clone());
     tasks.spawn(writer);
-    tasks.spawn(task::run(client, config, recorder, cancel.clone()));
-    Operator { cancel, tasks }
+    tasks.spawn(task::run(client, config, recorder, synced.clone(), cancel.clone()));
+    Operator { cancel, tasks, synced, metrics }
 }

@@ -62,6 +62,9 @@ async fn create_job(context: &Context, namespace: &str, task: &Task, job: &Job) 
     let name = job.name_any();
     context.world.lock().jobs.creating(namespace, &name);
     let created = create(&context.client, namespace, task, job).await;
+    if let Ok(Created::Now(_)) = &created {
+        super::tell::job_created(&context.config.metrics, task, &name);
+    }
     let (job, acted) = match created {
         Ok(Created::Now(mut job) | Created::Before(mut job)) => {
             strip_job(&mut job);

@@ -7,6 +7,7 @@
 mod act;
 mod observe;
 mod reconcile;
+mod tell;
 
 use std::sync::Arc;
 
@@ -22,13 +23,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
 use crate::events::Recorder;
+use crate::health::Synced;
+use crate::metrics::Source;
 use crate::world::feed::{self, News, TaskIntake};
 use crate::world::{TaskKey, World};
 
 pub use reconcile::{Context, reconcile};
 
 /// Runs the controller until it is cancelled.
-pub async fn run(client: Client, config: OperatorConfig, recorder: Recorder, cancel: CancellationToken) {
+pub async fn run(
+    client: Client,
+    config: OperatorConfig,
+    recorder: Recorder,
+    when_synced: Synced,
+    cancel: CancellationToken,
+) {
     let world = World::default();
     let (tasks, writer) = reflector::store();
     // The receiver is slower than a list of a large cluster: the feeds wait for it.
@@ -53,6 +62,15 @@ pub async fn run(client: Client, config: OperatorConfig, recorder: Recorder, can
         .reflect(writer)
         .inspect(told(TaskIntake::new(world.clone()), looks.clone()))
         .touched_objects();
+    config.metrics.set_source(Source { tasks: Some(tasks.clone()), world: world.clone() });
+    pumps.spawn({
+        let tasks = tasks.clone();
+        async move {
+            if tasks.wait_until_ready().await.is_ok() {
+                when_synced.set();
+            }
+        }
+    });
     let context = Arc::new(Context::new(client, config.clone(), world, tasks.clone(), recorder, looks));
     Controller::for_stream(watch, tasks)
         .with_config(controller::Config::default().concurrency(config.concurrency))

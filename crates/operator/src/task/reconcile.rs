@@ -14,9 +14,11 @@ use kubetask_core::names::job_name;
 use kubetask_core::task::{Action, Admission, JobSeen, Plan, Seen, plan};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::Instrument;
 
 use super::act::{Acted, act};
 use super::observe::observe;
+use super::tell;
 use crate::FIELD_MANAGER;
 use crate::config::OperatorConfig;
 use crate::events::Recorder;
@@ -80,7 +82,7 @@ impl Error {
 pub struct Context {
     pub(super) client: Client,
     pub(super) world: World,
-    config: OperatorConfig,
+    pub(super) config: OperatorConfig,
     tasks: Store<Task>,
     recorder: Recorder,
     /// Tasks that must be looked at because of what was decided about another.
@@ -196,6 +198,18 @@ fn is_older(seen: &str, written: &str) -> bool {
 /// # Errors
 /// When something must be tried again.
 pub async fn reconcile(task: Arc<Task>, context: Arc<Context>) -> Result<Next, Error> {
+    let (namespace, name, uid) = (&task.metadata.namespace, &task.metadata.name, &task.metadata.uid);
+    let text = |of: &Option<String>| of.clone().unwrap_or_default();
+    // Whatever is logged meanwhile carries the Task's identity.
+    let span = tracing::info_span!("task", namespace = text(namespace), task = text(name), uid = text(uid));
+    let started = std::time::Instant::now();
+    let metrics = context.config.metrics.clone();
+    let next = reconcile_one(task, context).instrument(span).await;
+    metrics.reconciled("Task", next.is_ok(), started.elapsed());
+    next
+}
+
+async fn reconcile_one(task: Arc<Task>, context: Arc<Context>) -> Result<Next, Error> {
     let key = TaskKey::of(&task);
     if task.metadata.deletion_timestamp.is_some() {
         // What it owns goes by its owner references. As long as its Job is there, it has its place.
@@ -206,7 +220,7 @@ pub async fn reconcile(task: Arc<Task>, context: Arc<Context>) -> Result<Next, E
         return Ok(Next::await_change());
     }
     if context.is_stale(&key, &task) {
-        tracing::debug!(name = %key.name, namespace = %key.namespace, "the watch has not shown the last write yet");
+        tracing::debug!("the watch has not shown the last write yet");
         return Ok(Next::await_change());
     }
     let next = look(&task, &key, &context).await;
@@ -240,7 +254,10 @@ async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Err
     if let Some(status) = &planned.status {
         let written = write_status(context, namespace, task, status).await?;
         match &written {
-            Some(_) => planned.events.iter().for_each(|note| context.recorder.publish(task, note)),
+            Some(_) => {
+                planned.events.iter().for_each(|note| context.recorder.publish(task, note));
+                tell::changed(&context.config.metrics, task, status);
+            }
             None => next = Next::requeue(CONFLICT_AGAIN),
         }
         context.remember(key, |memory| memory.written = written);
@@ -345,7 +362,8 @@ pub(super) fn on_error(task: Arc<Task>, error: &Error, context: Arc<Context>) ->
         memory.failures
     });
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::warn!(%namespace, %name, failures, %error, cause, "will look at the Task again");
+    let uid = task.metadata.uid.as_deref().unwrap_or_default();
+    tracing::warn!(namespace, task = name, uid, failures, %error, cause, "will look at the Task again");
     Next::requeue(backoff(failures))
 }
 

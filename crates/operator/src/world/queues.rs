@@ -100,6 +100,14 @@ impl Queues {
         self.by_agent.get(&(namespace.to_owned(), agent.to_owned())).map_or((0, 0), |entry| entry.queue.counts())
     }
 
+    /// How many Tasks of each Agent, by namespace and name, have a place, and how many wait.
+    #[must_use]
+    pub fn all_counts(&self) -> Vec<((String, String), (usize, usize))> {
+        let mut all: Vec<_> = self.by_agent.iter().map(|(key, agent)| (key.clone(), agent.queue.counts())).collect();
+        all.sort_unstable();
+        all
+    }
+
     fn agent(&mut self, task: &TaskKey, agent: &str) -> &mut Agent {
         self.by_agent.entry((task.namespace.to_string(), agent.to_owned())).or_default()
     }
