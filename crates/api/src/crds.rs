@@ -32,12 +32,20 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     ]
 }
 
+/// The same as JSON documents, with whole numbers where the typed schema has floats.
+pub fn crds_json() -> Vec<Value> {
+    let documents = crds().into_iter().filter_map(|crd| serde_json::to_value(&crd).ok());
+    let whole = |mut value: Value| {
+        whole_numbers(&mut value);
+        value
+    };
+    documents.map(whole).collect()
+}
+
 /// The same as one YAML stream, ready for `kubectl apply -f -`.
 pub fn crds_yaml() -> String {
     let mut out = String::new();
-    for crd in crds() {
-        let Ok(mut value) = serde_json::to_value(&crd) else { continue };
-        whole_numbers(&mut value);
+    for value in crds_json() {
         let Ok(yaml) = serde_saphyr::to_string(&value) else { continue };
         out.push_str("---\n");
         out.push_str(&yaml);

@@ -26,7 +26,7 @@ pub use batch::{Batch, BatchSpec};
 pub use batchrun::{BatchRun, BatchRunSpec, BatchRunStatus};
 pub use config::{KubeTaskConfig, KubeTaskConfigSpec};
 pub use context::{Context, ContextType};
-pub use crds::{crds, crds_yaml};
+pub use crds::{crds, crds_json, crds_yaml};
 pub use crontask::{CronTask, CronTaskSpec, CronTaskStatus, TaskTemplateSpec};
 pub use task::{Task, TaskPhase, TaskSpec, TaskStatus};
 

@@ -85,8 +85,14 @@ pub enum Command {
     Stop(commands::stop::StopArgs),
     /// Delete objects
     Delete(commands::delete::DeleteArgs),
+    /// Install the operator into a cluster, or upgrade it
+    Install(commands::install::InstallArgs),
+    /// Remove the operator from a cluster
+    Uninstall(commands::uninstall::UninstallArgs),
     /// Print the custom resource definitions
     Crds(commands::crds::CrdsArgs),
+    /// Turn manifests of the older API (WorkspaceConfig) into today's
+    Convert(commands::convert::ConvertArgs),
 
     /// Print a completion script for a shell
     Completion(commands::completion::CompletionArgs),

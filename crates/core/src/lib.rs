@@ -8,12 +8,13 @@
 //! * [`context`]: contexts become files, mounts and init containers.
 //! * [`queue`]: who may run when an Agent is busy.
 //! * [`cron`]: which runs of a CronTask are due. [`batch`]: which Tasks a BatchRun needs. [`retention`]: what is old.
-//! * [`convert`]: the older WorkspaceConfig becomes an Agent.
+//! * [`convert`]: the older WorkspaceConfig becomes an Agent. [`deploy`]: the objects of an installation.
 
 pub mod batch;
 pub mod context;
 pub mod convert;
 pub mod cron;
+pub mod deploy;
 pub mod names;
 pub mod queue;
 pub mod retention;

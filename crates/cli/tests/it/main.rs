@@ -5,7 +5,9 @@
 mod bad_input;
 mod cli;
 mod clients;
+mod convert;
 mod crash;
+mod deploy;
 mod examples;
 mod kubectl;
 mod machine;

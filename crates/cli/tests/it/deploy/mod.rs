@@ -1,0 +1,104 @@
+//! What lies in `deploy/` is what the code says: `UPDATE_DEPLOY=1 cargo test -p kubetask --test it deploy` writes it.
+
+mod chart;
+mod helm;
+mod installing;
+
+use std::path::{Path, PathBuf};
+
+use kubetask::commands::install::{Format, all_objects, render};
+use kubetask_core::deploy::{NAMESPACE, Namespace, Release, Values};
+use serde_json::Value;
+
+use crate::machine::{on_path, require};
+
+/// A file under `deploy/`.
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
+}
+
+/// Compares a generated text with the committed file, or writes it.
+fn check(name: &str, generated: &str) {
+    let path = path(name);
+    if std::env::var_os("UPDATE_DEPLOY").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, generated).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = committed.lines().zip(generated.lines()).find(|(a, b)| a != b);
+    assert!(
+        committed == generated,
+        "deploy/{name} is not what the code makes; UPDATE_DEPLOY=1 cargo test -p kubetask --test it deploy writes it \
+         anew\n{differs:#?}"
+    );
+}
+
+fn yaml(value: &Value) -> String {
+    serde_saphyr::to_string(value).unwrap()
+}
+
+/// What `kubetask install` takes when nothing is chosen.
+fn usual() -> (Values, Release) {
+    let values = Values { namespace: Namespace { create: true, ..Namespace::default() }, ..Values::default() };
+    (values, Release::by_command(NAMESPACE, env!("CARGO_PKG_VERSION")))
+}
+
+#[test]
+fn install_yaml_is_what_the_code_makes() {
+    let (values, release) = usual();
+    check("install.yaml", &render(&values, &release, Format::Yaml).unwrap());
+}
+
+#[test]
+fn kustomize_base_is_what_the_code_makes() {
+    let (values, release) = usual();
+    let (crds, operator): (Vec<_>, Vec<_>) =
+        all_objects(&values, &release).into_iter().partition(|o| o["kind"] == "CustomResourceDefinition");
+    let stream = |objects: &[Value]| objects.iter().map(|o| format!("---\n{}", yaml(o))).collect::<String>();
+    check("kustomize/crds.yaml", &stream(&crds));
+    check("kustomize/operator.yaml", &stream(&operator));
+    check(
+        "kustomize/kustomization.yaml",
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - crds.yaml\n  - operator.yaml\n",
+    );
+}
+
+/// Objects of a YAML stream, by kind, namespace and name.
+fn by_name(text: &str) -> std::collections::BTreeMap<String, Value> {
+    let documents = kubetask_yaml::read_all(text, kubetask_yaml::Limits::default()).unwrap();
+    documents.into_iter().map(|d| d.value).filter(|v| !v.is_null()).map(|v| (key(&v), v)).collect()
+}
+
+fn key(object: &Value) -> String {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    format!("{} {}/{}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"))
+}
+
+#[test]
+fn kustomize_builds_the_same_objects() {
+    if !require("kubectl", on_path("kubectl")) {
+        return;
+    }
+    let built = std::process::Command::new("kubectl").arg("kustomize").arg(path("kustomize")).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let (values, release) = usual();
+    let expect: std::collections::BTreeMap<_, _> =
+        all_objects(&values, &release).into_iter().map(|o| (key(&o), o)).collect();
+    assert_eq!(by_name(&String::from_utf8(built.stdout).unwrap()), expect);
+}
+
+#[test]
+fn install_prints_manifests_without_a_cluster() {
+    let machine = crate::machine::Machine::new();
+    let out = machine.kubetask(&["install", "-o", "yaml", "--set", "replicas=3", "-n", "elsewhere"]).ok().stdout;
+    let objects = by_name(&out);
+    assert_eq!(objects["Deployment elsewhere/kubetask-controller"]["spec"]["replicas"], 3);
+    let json = machine.kubetask(&["install", "-o", "json", "--set", "crds.install=false"]).ok().stdout;
+    let list: Value = serde_json::from_str(&json).unwrap();
+    assert!(list["items"].as_array().unwrap().iter().all(|o| o["kind"] != "CustomResourceDefinition"));
+    let wrong = machine.kubetask(&["install", "-o", "yaml", "--set", "replica=3"]).code(2);
+    assert!(wrong.stderr.contains("unknown field `replica`"), "{}", wrong.stderr);
+    let nowhere = machine.kubetask(&["install"]).code(2);
+    assert!(nowhere.stderr.contains("--context"), "{}", nowhere.stderr);
+    assert!(!machine.data_dir().exists());
+}
