@@ -5,6 +5,7 @@ mod crd;
 mod crud;
 mod delete;
 mod discovery;
+mod histories;
 mod hostile;
 mod list;
 mod patch;

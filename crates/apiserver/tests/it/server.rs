@@ -26,7 +26,12 @@ pub(crate) struct Answer {
 
 impl TestServer {
     pub(crate) async fn start() -> Result<Self> {
-        let store = Store::in_memory(Options::default())?;
+        Self::start_with(Options::default()).await
+    }
+
+    /// One with limits of its own for the history.
+    pub(crate) async fn start_with(options: Options) -> Result<Self> {
+        let store = Store::in_memory(options)?;
         let auth = AuthConfig { tokens: vec![("secret".into(), User::admin("admin"))], service_account_key: None };
         let api = ApiServer::new(Config { auth, ..Config::new(store) })?;
         api.bootstrap().await?;
