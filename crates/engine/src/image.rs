@@ -17,6 +17,14 @@ pub fn is_own(image: &str) -> bool {
     }
 }
 
+/// The registry's host, where it is in a domain that is reserved never to exist (RFC 2606): such an image is nowhere.
+pub(crate) fn nowhere(image: &str) -> Option<&str> {
+    let (host, _) = image.split_once('/')?;
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    let top = name.rsplit_once('.').map(|(_, top)| top)?;
+    matches!(top, "test" | "invalid" | "example").then_some(name)
+}
+
 /// The reference without its tag and digest.
 pub(crate) fn repository(image: &str) -> &str {
     let name = image.split_once('@').map_or(image, |(name, _digest)| name);
@@ -33,7 +41,18 @@ fn is_registry(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_own;
+    use super::{is_own, nowhere};
+
+    #[test]
+    fn images_that_are_nowhere() {
+        assert_eq!(nowhere("example.test/none:1"), Some("example.test"));
+        assert_eq!(nowhere("registry.invalid:5000/a/b"), Some("registry.invalid"));
+        for image in
+            ["busybox", "local/bb:1", "docker.io/local/bb:1", "test/x", "registry.example.com/x", "localhost:5000/x"]
+        {
+            assert_eq!(nowhere(image), None, "{image}");
+        }
+    }
 
     #[test]
     fn own_images_are_recognised() {

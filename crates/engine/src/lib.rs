@@ -3,6 +3,7 @@
 //! * [`spec`]: what to run, as data.
 //! * [`traits`]: the [`ContainerEngine`] interface.
 //! * [`local`]: containers as sandboxed processes of this machine, without any daemon or image.
+//! * [`docker`]: containers of a Docker Engine, or of Podman.
 //! * [`router`]: several engines behind names that can be stored.
 //! * [`fake`]: an engine that follows a script, for the tests of whoever uses an engine.
 //! * [`image`]: recognition of KubeTask's own image.
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 mod control;
 mod dir;
+pub mod docker;
 pub mod fake;
 pub mod image;
 pub mod local;
@@ -25,6 +27,7 @@ pub mod spec;
 mod sys;
 pub mod traits;
 
+pub use docker::DockerEngine;
 pub use fake::FakeEngine;
 pub use image::OWN_IMAGE_REPOSITORY;
 pub use local::{LocalEngine, LocalOptions};

@@ -117,6 +117,32 @@ pub struct EngineInfo {
     pub description: String,
 }
 
+/// How the fetching of an image goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageProgress {
+    /// The layer or tag it is about; empty: the whole.
+    pub part: String,
+    /// What happens to it, in the engine's words.
+    pub status: String,
+    /// How much of it is here.
+    pub done_bytes: Option<u64>,
+    /// How much of it there is.
+    pub total_bytes: Option<u64>,
+}
+
+/// An image to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildSpec {
+    /// Name and tag of the image.
+    pub image: String,
+    /// Directory with everything that the build may use; all of it is sent.
+    pub context: PathBuf,
+    /// The build's description, relative to `context`; `None`: `Dockerfile`.
+    pub dockerfile: Option<PathBuf>,
+    /// Arguments of the build.
+    pub args: Vec<(String, String)>,
+}
+
 /// Runs containers. Every call may be made again after a crash of the caller: the identity of a run is the caller's.
 #[async_trait]
 pub trait ContainerEngine: Send + Sync + 'static {
@@ -128,6 +154,22 @@ pub trait ContainerEngine: Send + Sync + 'static {
 
     /// Makes sure that `image` can be started.
     async fn ensure_image(&self, image: &str, policy: PullPolicy) -> Result<()>;
+
+    /// As [`ensure_image`](Self::ensure_image), and tells how it goes on. Messages are dropped while nobody takes them.
+    async fn pull_image(&self, image: &str, policy: PullPolicy, progress: mpsc::Sender<ImageProgress>) -> Result<()> {
+        drop(progress);
+        self.ensure_image(image, policy).await
+    }
+
+    /// Builds an image; the builder's output goes to `output` line by line.
+    ///
+    /// # Errors
+    /// [`EngineError::Unsupported`] where the engine has no builder: build the image beforehand.
+    async fn build_image(&self, spec: &BuildSpec, output: mpsc::Sender<String>) -> Result<()> {
+        drop(output);
+        let what = format!("building images: build {} beforehand", spec.image);
+        Err(EngineError::Unsupported { engine: self.name(), what })
+    }
 
     /// Starts a container. Starting an id that was started before returns its state and starts nothing.
     ///

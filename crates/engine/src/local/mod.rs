@@ -265,9 +265,16 @@ impl ContainerEngine for LocalEngine {
             outcome => outcome,
         }
     }
-    async fn ensure_image(&self, _image: &str, _policy: PullPolicy) -> Result<()> {
-        // Images are not used: whatever is asked for is "there".
-        Ok(())
+
+    async fn ensure_image(&self, image: &str, _policy: PullPolicy) -> Result<()> {
+        // Images are not used: whatever is asked for is "there", unless it can be nowhere.
+        match image::nowhere(image) {
+            None => Ok(()),
+            Some(host) => Err(EngineError::Image {
+                image: image.to_owned(),
+                reason: format!("failed to resolve reference \"{image}\": dial tcp: lookup {host}: no such host"),
+            }),
+        }
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<ContainerState> {

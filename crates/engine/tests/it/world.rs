@@ -8,7 +8,7 @@ use std::time::Duration;
 use kubetask_engine::fake::{FakeEngine, Script};
 use kubetask_engine::spec::{ContainerId, ContainerSpec, Exit, LogSpec, Mount, Network, Resources, Security};
 use kubetask_engine::traits::{ExecSpec, Session};
-use kubetask_engine::{ContainerEngine, EngineError, LocalEngine, LocalOptions};
+use kubetask_engine::{ContainerEngine, DockerEngine, EngineError, LocalEngine, LocalOptions};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 
@@ -22,11 +22,15 @@ pub(crate) struct World {
     serial: AtomicU32,
     /// Whether only the container's own user exists in it.
     pub(crate) single_user: bool,
+    image: String,
 }
 
 impl Drop for World {
     /// What a failed test leaves running must not stay.
     fn drop(&mut self) {
+        if self.engine.name() == "docker" {
+            return crate::docker::remove_all(&self.engine);
+        }
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command);
@@ -48,7 +52,7 @@ impl World {
         match engine.probe().await {
             Ok(_) => {
                 let single_user = !rustix::process::geteuid().is_root();
-                Some(Self { engine: Arc::new(engine), scratch, single_user, serial: AtomicU32::new(0) })
+                Some(Self::of(engine, scratch, single_user))
             }
             Err(EngineError::Unavailable { reason, .. }) if std::env::var("CI").as_deref() != Ok("true") => {
                 eprintln!("SKIPPED: {reason}");
@@ -64,7 +68,7 @@ impl World {
         let options = LocalOptions { always_bwrap: true, ..options() };
         let engine = LocalEngine::new(scratch.path().join("engine"), options).unwrap();
         match engine.probe().await {
-            Ok(_) => Some(Self { engine: Arc::new(engine), scratch, single_user: true, serial: AtomicU32::new(0) }),
+            Ok(_) => Some(Self::of(engine, scratch, true)),
             Err(error) if std::process::Command::new("bwrap").arg("--version").output().is_err() => {
                 // It is the last resort only: not having it is fine.
                 eprintln!("SKIPPED: {error}");
@@ -72,6 +76,21 @@ impl World {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// The Docker engine (or Podman in its place), with an image that holds busybox.
+    pub(crate) async fn docker() -> Option<Self> {
+        let scratch = tempfile::Builder::new().prefix("kubetask-engine-").tempdir().unwrap();
+        let engine = docker_engine(scratch.path()).await?;
+        let image = crate::docker::busybox(&engine).await?;
+        let mut world = Self::of(engine, scratch, false);
+        world.image = image;
+        Some(world)
+    }
+
+    fn of(engine: impl ContainerEngine, scratch: TempDir, single_user: bool) -> Self {
+        let (engine, image) = (Arc::new(engine), "example.test/any:1".to_owned());
+        Self { engine, scratch, single_user, serial: AtomicU32::new(0), image }
     }
 
     /// The scripted engine, taught the few commands that the cases for it use.
@@ -89,7 +108,12 @@ impl World {
             })
         });
         let scratch = tempfile::tempdir().unwrap();
-        Some(Self { engine: Arc::new(engine), scratch, single_user: false, serial: AtomicU32::new(0) })
+        Some(Self::of(engine, scratch, false))
+    }
+
+    /// Whether containers see an image's files instead of this machine's.
+    pub(crate) fn has_images(&self) -> bool {
+        self.engine.name() == "docker"
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -113,7 +137,7 @@ impl World {
         let id = format!("c{}", self.serial.fetch_add(1, Ordering::Relaxed));
         ContainerSpec {
             labels: [("test".to_owned(), "yes".to_owned())].into(),
-            image: "example.test/any:1".to_owned(),
+            image: self.image.clone(),
             command: command.iter().map(|&part| part.to_owned()).collect(),
             args: Vec::new(),
             env: Vec::new(),
@@ -189,6 +213,19 @@ pub(crate) async fn collect(session: Session) -> (i32, String, String) {
     };
     let code = tokio::time::timeout(PATIENCE, reading).await.expect("the session does not end");
     (code, String::from_utf8_lossy(&output).into_owned(), String::from_utf8_lossy(&errors).into_owned())
+}
+
+/// A Docker engine that keeps what it knows in `scratch`; `None`, said aloud, where there is no daemon.
+pub(crate) async fn docker_engine(scratch: &Path) -> Option<DockerEngine> {
+    let engine = DockerEngine::new(scratch.join("docker"));
+    match engine.probe().await {
+        Ok(_) => Some(engine),
+        Err(EngineError::Unavailable { reason, .. }) if std::env::var("CI").as_deref() != Ok("true") => {
+            eprintln!("SKIPPED: {reason}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// A local engine over `scratch/engine`, with this crate's own shim.
