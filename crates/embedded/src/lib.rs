@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use kube::Client;
 use kubetask_apiserver::{ApiServer, AuthConfig, Pki, ServeOptions, Server, User, VersionInfo};
-use kubetask_engine::{ContainerEngine, EngineRouter, LocalEngine, LocalOptions};
+use kubetask_engine::{ContainerEngine, DockerEngine, EngineRouter, LocalEngine, LocalOptions};
 use kubetask_node::{Node, NodeConfig, NodeHandle};
 use kubetask_store::Store;
 
@@ -97,6 +97,8 @@ impl Embedded {
                 ..LocalOptions::default()
             };
             engines.push(Arc::new(LocalEngine::new(config.data_dir.join("containers"), options)?));
+            // Costs nothing until a pod asks for it.
+            engines.push(Arc::new(DockerEngine::new(config.data_dir.join("docker"))));
         }
         let client = self.client_as(&format!("system:node:{}", config.node_name), "kubelet");
         let node = NodeConfig {

@@ -23,6 +23,7 @@
 mod claims;
 mod config;
 mod driver;
+mod engines;
 mod env;
 mod events;
 mod image;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{ATTEMPT_LABEL, CONTAINER_LABEL, NODE_LABEL, POD_UID_LABEL};
 use crate::driver::{self, Origin};
+use crate::engines;
 use crate::machine::Event;
 use crate::record::{Record, SlotRecord};
 use crate::scheduler::bind::{self, Bound};
@@ -325,7 +326,10 @@ fn rebuild(uid: &str, found: &[(&'static str, ContainerState)]) -> Record {
         let attempt = container.labels.get(ATTEMPT_LABEL).and_then(|text| text.parse().ok()).unwrap_or(0);
         let latest = slots.entry(name.clone()).or_insert(attempt);
         *latest = (*latest).max(attempt);
-        route = (*engine).to_owned();
+        // Where a pod has containers of two engines, the local one has only those of KubeTask's own image.
+        if route.is_empty() || *engine != engines::LOCAL {
+            route = (*engine).to_owned();
+        }
     }
     let slots = slots.into_iter().map(|(name, attempt)| SlotRecord {
         name,

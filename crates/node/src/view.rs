@@ -30,6 +30,8 @@ pub(crate) struct PodView {
 pub(crate) struct ContainerView {
     /// Its name.
     pub(crate) name: String,
+    /// Its image.
+    pub(crate) image: String,
     /// The run whose log is the current one.
     pub(crate) log: Option<u32>,
     /// The run whose log is the one before.
@@ -74,6 +76,7 @@ fn view(machine: &Machine, slot: &Slot) -> ContainerView {
     };
     ContainerView {
         name: slot.spec.name.clone(),
+        image: slot.spec.image.clone().unwrap_or_default(),
         log,
         previous,
         running: slot.attempt.filter(|_| slot.running()),

@@ -8,6 +8,7 @@ mod clients;
 mod convert;
 mod crash;
 mod deploy;
+mod docker;
 mod examples;
 mod kubectl;
 mod machine;

@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use kubetask_engine::ContainerEngine;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ENGINE_ANNOTATION;
+use crate::engines;
 use crate::events::From;
 use crate::machine::{Command, Event, Host, Kind, Machine};
 use crate::objects::{Fetched, Refs};
@@ -283,7 +284,7 @@ impl Driver {
         let container = &self.machine.slots()[slot];
         Ok(Launch {
             shared: Arc::clone(&self.shared),
-            engine: self.engine.clone()?,
+            engine: self.engine_of(&container.spec)?,
             pod: Arc::clone(self.machine.pod()),
             container: container.spec.clone(),
             field: field(&self.machine, slot),
@@ -291,6 +292,11 @@ impl Driver {
             slot,
             attempt,
         })
+    }
+
+    fn engine_of(&self, container: &Container) -> Result<Arc<dyn ContainerEngine>, String> {
+        let pod = self.engine.as_ref().map_err(Clone::clone)?;
+        Ok(engines::of_container(&self.shared.config.engines, pod, container.image.as_deref()))
     }
 
     /// The object goes away once nothing of the pod runs.
@@ -303,8 +309,8 @@ impl Driver {
     /// Removes everything that was kept for the pod.
     async fn clean_up(self) {
         self.shared.sources.forget(&self.uid);
-        if let Ok(engine) = &self.engine {
-            for slot in self.machine.slots() {
+        for slot in self.machine.slots() {
+            if let Ok(engine) = self.engine_of(&slot.spec) {
                 for attempt in slot.attempt.into_iter().flat_map(|last| last.saturating_sub(1)..=last) {
                     container::remove(engine.as_ref(), &self.uid, &slot.spec.name, attempt).await;
                 }

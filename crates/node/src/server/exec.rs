@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 
 use super::channels::{Channels, Incoming, LONGEST_MESSAGE, PROTOCOLS, Sender};
 use super::{Query, error, flag};
-use crate::names;
 use crate::shared::Shared;
+use crate::{engines, names};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -108,9 +108,10 @@ fn running(
 ) -> Result<(ContainerId, Arc<dyn ContainerEngine>), String> {
     let handle = shared.find(namespace, pod).ok_or_else(|| format!("pod {pod:?} not found"))?;
     let view = handle.view.borrow();
-    let attempt = view.container(container).and_then(|container| container.running);
-    let attempt = attempt.ok_or_else(|| format!("container not found ({container:?})"))?;
+    let found = view.container(container).and_then(|found| Some((found, found.running?)));
+    let (found, attempt) = found.ok_or_else(|| format!("container not found ({container:?})"))?;
     let engine = shared.config.engines.engine(Some(&view.engine)).map_err(|error| error.to_string())?;
+    let engine = engines::of_container(&shared.config.engines, &engine, Some(&found.image));
     Ok((names::container_id(&view.uid, container, attempt), engine))
 }
 

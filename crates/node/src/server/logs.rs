@@ -173,7 +173,7 @@ mod tests {
 
     fn view(log: Option<u32>, previous: Option<u32>, waiting: Option<&str>) -> ContainerView {
         let waiting = waiting.map(str::to_owned);
-        ContainerView { name: "main".into(), log, previous, running: None, tty: false, waiting }
+        ContainerView { name: "main".into(), image: String::new(), log, previous, running: None, tty: false, waiting }
     }
 
     #[test]

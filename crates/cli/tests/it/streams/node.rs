@@ -54,27 +54,11 @@ console.log('forwarded', back);
 process.exit(0);
 "#;
 
-/// The client, installed once for all tests of this checkout; `None` where it cannot be had.
-pub(crate) fn modules() -> Option<PathBuf> {
-    if !require("npm", on_path("npm") && on_path("node")) {
-        return None;
-    }
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("node-client");
-    std::fs::create_dir_all(&dir).unwrap();
-    let lock = std::fs::File::create(dir.join("lock")).unwrap();
-    lock.lock().unwrap();
-    if !dir.join("node_modules/@kubernetes/client-node/package.json").exists() {
-        std::fs::write(dir.join("package.json"), "{\"private\": true}\n").unwrap();
-        let args = ["install", "--no-audit", "--no-fund", "--silent", "@kubernetes/client-node@1"];
-        let out = Command::new("npm").args(args).current_dir(&dir).output().unwrap();
-        if !require(
-            &format!("@kubernetes/client-node ({})", String::from_utf8_lossy(&out.stderr)),
-            out.status.success(),
-        ) {
-            return None;
-        }
-    }
-    Some(dir)
+/// Where `.ci/clients` installs the client; `None` where it did not.
+fn modules() -> Option<PathBuf> {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("clients/node");
+    let there = dir.join("node_modules/@kubernetes/client-node").exists() && on_path("node");
+    require("the Node client (see .ci/clients)", there).then_some(dir)
 }
 
 #[test]
