@@ -196,6 +196,29 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     out
 }
 
+/// `domain.example/path`, as fields name who is in charge of something.
+pub(crate) fn domain_prefixed_path(
+    value: &str,
+    field: &kubetask_schema::field::Path,
+    errors: &mut Vec<kubetask_schema::field::Error>,
+) {
+    use kubetask_schema::field::Error;
+    if value.is_empty() {
+        errors.push(Error::required(field, ""));
+        return;
+    }
+    let (domain, path) = value.split_once('/').unwrap_or_default();
+    if domain.is_empty() || path.is_empty() {
+        errors.push(Error::invalid(field, value, "must be a domain-prefixed path (such as \"acme.io/foo\")"));
+        return;
+    }
+    errors.extend(dns1123_subdomain(domain).into_iter().map(|why| Error::invalid(field, domain, why)));
+    if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b)) {
+        let why = "Invalid path (e.g. '/foo', or '/foo/bar', regex used for validation is '^[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+$')";
+        errors.push(Error::invalid(field, path, why));
+    }
+}
+
 /// A label value: empty, or at most 63 characters.
 #[must_use]
 pub fn label_value(value: &str) -> Vec<String> {

@@ -9,8 +9,7 @@ use tower::ServiceExt as _;
 use super::{Call, get};
 use crate::object;
 use crate::registry;
-use crate::request::Target;
-use crate::request::negotiate::{Offers, negotiate};
+use crate::request::{Target, negotiate};
 use crate::status::{Failure, Result};
 
 /// Query parameters that a kubelet understands under the same name.
@@ -21,6 +20,7 @@ pub(crate) async fn log(call: &mut Call, target: &Target, method: &Method) -> Re
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Failure::method_not_allowed());
     }
+    negotiate::negotiate_log(&call.parts.headers, &call.query)?;
     let pod = pod(call, target)?;
     check_log_options(call, &target.name)?;
     let container = container(call, target, &pod)?;
@@ -29,7 +29,6 @@ pub(crate) async fn log(call: &mut Call, target: &Target, method: &Method) -> Re
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);
     }
-    check_accepted(call)?;
     let mut parameters = Vec::new();
     for name in LOG_PARAMETERS {
         if call.query.has(name) {
@@ -76,12 +75,6 @@ pub(crate) async fn stream(call: &mut Call, target: &Target, method: &Method) ->
 fn pod(call: &Call, target: &Target) -> Result<Value> {
     let pods = registry::builtin("", "v1", "pods").ok_or_else(Failure::unknown_resource)?;
     Ok(object::decode(&*get::find(call, &pods, target)?))
-}
-
-/// A log is text, whatever is asked for, but only those who accept objects get it: so it is in every cluster.
-fn check_accepted(call: &Call) -> Result<()> {
-    let offers = Offers { transforms: false, custom: true, watch: false };
-    negotiate(&call.parts.headers, &call.query, offers).map(drop)
 }
 
 fn check_log_options(call: &Call, name: &str) -> Result<()> {

@@ -91,6 +91,28 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query, offers: Offers) -> R
     Err(Failure::not_acceptable(format!("406: Not Acceptable\n\nAvailable representations: {TYPES}{streams}"), true))
 }
 
+/// A log is text whatever is asked for, but who asks for text alone is refused: what would be negotiated is the form of
+/// a `Status`, and that has no text form.
+pub(crate) fn negotiate_log(headers: &HeaderMap, query: &Query) -> Result<()> {
+    let offers = Offers { transforms: false, custom: false, watch: false };
+    let Err(failure) = negotiate(headers, query, offers) else { return Ok(()) };
+    let accept = headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let text = accept.split(',').any(|clause| {
+        let media = clause.split(';').next().unwrap_or_default().trim();
+        matches!(media, "text/plain" | "text/*")
+    });
+    if text {
+        return Err(Failure::not_acceptable(format!("only the following media types are accepted: {TYPES}"), false));
+    }
+    Err(match failure.as_status() {
+        Ok(_) => failure,
+        Err(_) => {
+            let all = format!("406: Not Acceptable\n\nAvailable representations: text/plain, {TYPES}");
+            Failure::not_acceptable(all, true)
+        }
+    })
+}
+
 /// The form of an error, which must be written whatever the client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorFormat {
@@ -192,6 +214,19 @@ mod tests {
             }
             (got, want) => panic!("{accept}: {got:?} instead of {want:?}"),
         }
+    }
+
+    #[test]
+    fn logs_are_not_asked_for_as_text() {
+        let ask = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::ACCEPT, accept.parse().expect("a header"));
+            negotiate_log(&headers, &Query::default()).map_err(|failure| failure.message().to_owned())
+        };
+        assert_eq!(ask("*/*"), Ok(()));
+        assert_eq!(ask("text/plain, */*"), Ok(()));
+        assert!(ask("text/plain").is_err_and(|text| text.starts_with("only the following")));
+        assert!(ask("text/html").is_err_and(|text| text.contains("representations: text/plain, application/json")));
     }
 
     #[test]

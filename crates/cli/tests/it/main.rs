@@ -5,6 +5,7 @@
 mod bad_input;
 mod cli;
 mod clients;
+mod conformance;
 mod convert;
 mod crash;
 mod deploy;

@@ -202,6 +202,8 @@ fn subject(subject: &Value, namespaced: bool, path: &Path, errors: &mut Vec<Erro
 fn update_binding(new: &Value, old: &Value, namespaced: bool, errors: &mut Vec<Error>) {
     validate_binding(new, namespaced, errors);
     if new["roleRef"] != old["roleRef"] {
-        errors.push(Error::invalid(&Path::new("roleRef"), new["roleRef"].clone(), "cannot change roleRef"));
+        let shown = crate::internal::text("RoleRef", &new["roleRef"]);
+        let error = Error::invalid(&Path::new("roleRef"), new["roleRef"].clone(), "cannot change roleRef");
+        errors.push(error.show_value(shown));
     }
 }

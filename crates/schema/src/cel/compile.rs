@@ -15,6 +15,14 @@ pub(crate) struct Program {
     pub(crate) uses_old_self: bool,
 }
 
+impl Program {
+    /// What the rule, and its message, may cost at most on one value of `schema`.
+    pub(crate) fn costs(&self, schema: &Schema) -> (u64, Option<u64>) {
+        let message = self.message.as_ref().map(|message| super::cost::estimate(message, schema));
+        (super::cost::estimate(&self.rule, schema), message)
+    }
+}
+
 /// What is wrong with a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {

@@ -8,6 +8,7 @@
 mod budget;
 mod check;
 mod compile;
+mod cost;
 mod escape;
 mod eval;
 mod field_path;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub(crate) use self::compile::{Program, check_rule};
+pub(crate) use self::cost::{PER_EXPRESSION, PER_SCHEMA, cardinality};
 pub(crate) use self::field_path::resolve as resolve_field_path;
 pub(crate) use self::parse::with_deep_stack;
 use crate::field::Error;

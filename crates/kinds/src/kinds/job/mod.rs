@@ -1,7 +1,7 @@
 //! Jobs (and the templates of cron jobs): defaults, generated selectors, validation, what may change.
 
 use kubetask_schema::field::{Error, Path};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::check::{immutable, label_selector, not_negative, one_of, selects};
 use super::edit::{bump_generation, copy, default, ensure, first_generation, has, items, object, remove, set, text};
@@ -123,29 +123,36 @@ fn validate(job: &Value, errors: &mut Vec<Error>) {
     if text(&job["spec"], "completionMode") == "Indexed" && job["spec"]["completions"].as_i64().unwrap_or(0) > 0 {
         let last = job["spec"]["completions"].as_i64().unwrap_or(1) - 1;
         let host = format!("{}-{last}", text(&job["metadata"], "name"));
-        for message in crate::names::dns1123_label(&host) {
+        if !crate::names::dns1123_label(&host).is_empty() {
             let field = Path::new("metadata").child("name");
-            let text = format!("will not able to create pod with invalid DNS label: {host}: {message}");
+            let text = format!("will not able to create pod with invalid DNS label: {host}");
             errors.push(Error::invalid(&field, job["metadata"]["name"].clone(), text));
         }
     }
 }
 
-/// The selector must be the generated one, unless it is declared to be manual.
+/// The generated labels must be there, and the selector must select them, unless it is declared to be manual.
 fn generated_selector(job: &Value, errors: &mut Vec<Error>) {
     if job["spec"]["manualSelector"] == true {
         return;
     }
-    let uid = text(&job["metadata"], "uid");
+    let (uid, name) = (text(&job["metadata"], "uid"), text(&job["metadata"], "name"));
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    let at = Path::new("spec").child("template").child("metadata").child("labels");
+    let expected = [(OLD_UID_LABEL, uid), (OLD_NAME_LABEL, name), (UID_LABEL, uid), (NAME_LABEL, name)];
+    for (label, value) in expected {
+        let must = format!("must be '{value}'");
+        match labels.get(label).and_then(Value::as_str) {
+            Some(have) if have == value => {}
+            Some(_) => errors.push(Error::invalid(&at.key(label), labels.clone(), must)),
+            None => errors.push(Error::required(&at.key(label), must)),
+        }
+    }
     let selector = &job["spec"]["selector"];
-    let own = json!({"matchLabels": {UID_LABEL: uid}});
-    let older = json!({"matchLabels": {OLD_UID_LABEL: uid}});
-    if *selector != own && *selector != older {
-        errors.push(Error::invalid(
-            &Path::new("spec").child("selector"),
-            selector.clone(),
-            "`selector` not auto-generated",
-        ));
+    let generated = Value::Object(expected.iter().map(|(k, v)| ((*k).to_owned(), Value::from(*v))).collect());
+    if selector.is_null() || !selects(selector, &generated) {
+        let field = Path::new("spec").child("selector");
+        errors.push(Error::invalid(&field, selector.clone(), "`selector` not auto-generated"));
     }
 }
 
@@ -190,7 +197,12 @@ pub(crate) fn validate_spec(spec: &Value, path: &Path, selected: bool, errors: &
     } else if !matches!(restart, "OnFailure" | "Never") {
         let field = template_path.child("spec").child("restartPolicy");
         errors.push(Error::not_supported(&field, restart, &["OnFailure", "Never"]));
+    } else if has(spec, "podFailurePolicy") && restart != "Never" {
+        let field = template_path.child("spec").child("restartPolicy");
+        let text = "only \"Never\" is supported when podFailurePolicy is specified";
+        errors.push(Error::invalid(&field, restart, text));
     }
+    managed_by(spec, path, errors);
     completion_mode(spec, path, errors);
     if has(spec, "podFailurePolicy") {
         policy::failure(spec, &path.child("podFailurePolicy"), errors);
@@ -202,35 +214,64 @@ pub(crate) fn validate_spec(spec: &Value, path: &Path, selected: bool, errors: &
     }
 }
 
+/// Who takes care of the job, if not this cluster's controller: `domain.example/name`.
+fn managed_by(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
+    const LONGEST: usize = 63;
+    let Some(name) = spec["managedBy"].as_str() else { return };
+    let field = path.child("managedBy");
+    crate::names::domain_prefixed_path(name, &field, errors);
+    if name.len() > LONGEST {
+        errors.push(Error::too_long(&field, i64::try_from(LONGEST).unwrap_or(i64::MAX)));
+    }
+}
+
+/// Most Pods, failed indexes and completions of an Indexed job.
+const MOST: i64 = 100_000;
+/// The same for jobs with more completions than [`MOST`] that limit failures per index.
+const MOST_OF_MANY: i64 = 10_000;
+
 fn completion_mode(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
     one_of(spec, "completionMode", &["Indexed", "NonIndexed"], path, errors);
-    let indexed = text(spec, "completionMode") == "Indexed";
-    if indexed {
-        match spec["completions"].as_i64() {
-            None => {
-                let text = "when completion mode is Indexed";
-                errors.push(Error::required(&path.child("completions"), text));
-            }
-            Some(n) if n > 100_000 => {
-                let parallelism = spec["parallelism"].as_i64().unwrap_or(0);
-                if parallelism > 10_000 {
-                    let text =
-                        "must be less than or equal to 10000 when completions are unlimited or greater than 100000";
-                    errors.push(Error::invalid(&path.child("parallelism"), parallelism, text));
-                }
-            }
-            Some(_) => {}
-        }
-    } else {
+    let number = |name: &str| spec[name].as_i64();
+    let (completions, parallelism, failed) = (number("completions"), number("parallelism"), number("maxFailedIndexes"));
+    if failed.is_some() && !has(spec, "backoffLimitPerIndex") {
+        errors.push(Error::required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"));
+    }
+    if text(spec, "completionMode") != "Indexed" {
         for name in ["backoffLimitPerIndex", "maxFailedIndexes"] {
-            if has(spec, name) {
+            if text(spec, "completionMode") == "NonIndexed" && has(spec, name) {
                 let text = "requires indexed completion mode";
                 errors.push(Error::invalid(&path.child(name), spec[name].clone(), text));
             }
         }
+        return;
     }
-    if has(spec, "maxFailedIndexes") && !has(spec, "backoffLimitPerIndex") {
-        errors.push(Error::required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"));
+    if completions.is_none() {
+        errors.push(Error::required(&path.child("completions"), "when completion mode is Indexed"));
+    }
+    let mut at_most = |name: &str, value: Option<i64>, most: i64, more: &str| {
+        if let Some(value) = value.filter(|value| *value > most) {
+            let text = format!("must be less than or equal to {most}{more}");
+            errors.push(Error::invalid(&path.child(name), value, text));
+        }
+    };
+    at_most("parallelism", parallelism, MOST, " when completion mode is Indexed");
+    at_most("maxFailedIndexes", failed, MOST, "");
+    let many = completions.is_some_and(|n| n > MOST) && has(spec, "backoffLimitPerIndex");
+    if many {
+        let more = format!(" when completions are above {MOST} and used with backoff limit per index");
+        at_most("parallelism", parallelism, MOST_OF_MANY, &more);
+        at_most("maxFailedIndexes", failed, MOST_OF_MANY, &more);
+    }
+    if let (Some(failed), Some(completions)) = (failed, completions)
+        && failed > completions
+    {
+        let text = "must be less than or equal to completions";
+        errors.push(Error::invalid(&path.child("maxFailedIndexes"), failed, text));
+    }
+    if many && failed.is_none() {
+        let text = format!("must be specified when completions is above {MOST}");
+        errors.push(Error::required(&path.child("maxFailedIndexes"), text));
     }
 }
 
@@ -252,14 +293,26 @@ fn validate_update(new: &Value, old: &Value, part: Part, errors: &mut Vec<Error>
     completions(new, old, &path, errors);
     for name in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
     {
+        let before = errors.len();
         immutable(new, old, name, &path, errors);
+        let type_ = match name {
+            "podFailurePolicy" => "PodFailurePolicy",
+            "successPolicy" => "SuccessPolicy",
+            _ => continue,
+        };
+        if let Some(error) = errors.get_mut(before) {
+            *error = error.clone().show_value(crate::internal::text(type_, &new[name]));
+        }
     }
     template(new, old, &path, errors);
 }
 
 /// Completions are fixed, except that an indexed job scales when both numbers change together.
 fn completions(new: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
-    let elastic = text(new, "completionMode") == "Indexed" && has(new, "completions") && has(old, "completions");
+    let elastic = text(new, "completionMode") == "Indexed";
+    if elastic && !has(new, "completions") {
+        return;
+    }
     if !elastic {
         immutable(new, old, "completions", path, errors);
         return;
@@ -302,9 +355,13 @@ fn template(new: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
     }
     let path_of_spec = path.child("template").child("spec");
     if old["suspend"] == true && template["spec"] != old["template"]["spec"] {
-        errors.push(Error::invalid(&path_of_spec, new["template"]["spec"].clone(), crate::meta::IMMUTABLE));
+        let shown = crate::internal::text("PodSpec", &new["template"]["spec"]);
+        let value = new["template"]["spec"].clone();
+        errors.push(Error::invalid(&path_of_spec, value, crate::meta::IMMUTABLE).show_value(shown));
     } else if template["spec"] != old["template"]["spec"] || template["metadata"] != old["template"]["metadata"] {
-        errors.push(Error::invalid(&path.child("template"), new["template"].clone(), crate::meta::IMMUTABLE));
+        let shown = crate::internal::text("PodTemplateSpec", &new["template"]);
+        let value = new["template"].clone();
+        errors.push(Error::invalid(&path.child("template"), value, crate::meta::IMMUTABLE).show_value(shown));
     }
 }
 
