@@ -112,6 +112,8 @@ pub(crate) struct Inner {
     pub(crate) documents: discovery::Cache,
     /// Taken by creates in namespaces with quotas.
     pub(crate) quota: Arc<tokio::sync::Mutex<()>>,
+    /// Namespaces whose quotas are about to be counted.
+    pub(crate) counting: std::sync::Mutex<std::collections::HashSet<String>>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -134,6 +136,7 @@ impl ApiServer {
             metrics: Default::default(),
             documents: discovery::Cache::default(),
             quota: Arc::default(),
+            counting: std::sync::Mutex::default(),
         };
         inner.registry.refresh(&inner.store);
         Ok(Self { inner: Arc::new(inner) })
@@ -204,6 +207,7 @@ impl ApiServer {
         let user = self.authenticate(&parts)?;
         let user = impersonated(&self.inner, &parts.headers, user)?;
         self.authorize(&user, &info)?;
+        let limit = time_limit(&info, &query, self.inner.limits.request_timeout)?;
         let call = Call {
             server: self.inner.clone(),
             user,
@@ -213,7 +217,15 @@ impl ApiServer {
             body: Some(body).into(),
             warnings: Vec::new(),
         };
-        if call.info.target.is_some() { handlers::resource(call).await } else { handlers::other(call).await }
+        let work = async {
+            if call.info.target.is_some() { handlers::resource(call).await } else { handlers::other(call).await }
+        };
+        match limit {
+            None => work.await,
+            Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+                Err(Failure::timeout("Timeout: request did not complete within the allotted timeout"))
+            }),
+        }
     }
 
     fn authenticate(&self, parts: &http::request::Parts) -> Result<Arc<User>> {
@@ -233,6 +245,42 @@ impl ApiServer {
             return Ok(());
         }
         Err(forbidden(user, &attributes))
+    }
+}
+
+/// How long a request may take: what it asks for with `timeout`, up to the server's limit. `None` for requests that
+/// are meant to last: watches and streams.
+fn time_limit(info: &Info, query: &Query, most: Duration) -> Result<Option<Duration>> {
+    let lasts = |subresource: &str| matches!(subresource, "attach" | "exec" | "log" | "portforward" | "proxy");
+    if info.verb == "watch" || info.target.as_ref().is_some_and(|target| lasts(&target.subresource)) {
+        return Ok(None);
+    }
+    let asked = match query.get("timeout") {
+        "" => return Ok(Some(most)),
+        text => kubetask_schema::format::go_duration(text).ok_or_else(|| {
+            let why = wrong_duration(text);
+            Failure::bad_request(format!("invalid timeout specified in the request URL - time: {why}"))
+        })?,
+    };
+    // None at all, and more than there is, both mean the limit.
+    let asked = u64::try_from(asked).ok().filter(|nanos| *nanos > 0).map(Duration::from_nanos);
+    Ok(Some(asked.map_or(most, |asked| asked.min(most))))
+}
+
+/// What Go says of a text that is no duration.
+fn wrong_duration(text: &str) -> String {
+    let quoted = crate::text::quote(text);
+    let unit: String = text
+        .trim_start_matches(['-', '+'])
+        .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+        .chars()
+        .take_while(|c| *c != '.' && !c.is_ascii_digit())
+        .collect();
+    let numeric = text.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit());
+    match (numeric, unit.is_empty()) {
+        (true, true) => format!("missing unit in duration {quoted}"),
+        (true, false) => format!("unknown unit {} in duration {quoted}", crate::text::quote(&unit)),
+        (false, _) => format!("invalid duration {quoted}"),
     }
 }
 
@@ -274,16 +322,22 @@ pub(crate) fn forbidden(user: &User, what: &Attributes<'_>) -> Failure {
 }
 
 /// Whether the account (and the pod) of a token are still the ones it was issued for.
-fn account_exists(inner: &Inner, claims: &crate::auth::token::Claims) -> bool {
+pub(crate) fn account_exists(inner: &Inner, claims: &crate::auth::token::Claims) -> bool {
     let uid_of = |bucket: &str, key: String| {
         let entry = inner.store.get(bucket, &key)?;
         crate::object::decode(&entry)["metadata"]["uid"].as_str().map(str::to_owned)
     };
     let account = uid_of("serviceaccounts", format!("{}/{}", claims.namespace, claims.account));
-    let pod = claims.pod.as_ref().is_none_or(|(name, uid)| {
-        uid_of("pods", format!("{}/{name}", claims.namespace)).as_deref() == Some(uid.as_str())
+    let bound = claims.bound.as_ref().is_none_or(|bound| {
+        let (name, namespace) = (&bound.name, &claims.namespace);
+        let found = match bound.kind {
+            "pod" => uid_of("pods", format!("{namespace}/{name}")),
+            "secret" => uid_of("secrets", format!("{namespace}/{name}")),
+            _ => uid_of("nodes", name.clone()),
+        };
+        found.as_deref() == Some(bound.uid.as_str())
     });
-    account.as_deref() == Some(claims.account_uid.as_str()) && pod
+    account.as_deref() == Some(claims.account_uid.as_str()) && bound
 }
 
 /// Applies the `Impersonate-*` headers.
@@ -291,14 +345,22 @@ fn impersonated(inner: &Inner, headers: &HeaderMap, user: Arc<User>) -> Result<A
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let groups: Vec<&str> = headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok()).collect();
     let name = text("impersonate-user");
+    let extra: Vec<(String, &str)> = headers
+        .iter()
+        .filter_map(|(header, value)| Some((header.as_str().strip_prefix("impersonate-extra-")?, value.to_str().ok()?)))
+        .map(|(key, value)| (crate::request::query::decode(key, false).into_owned(), value))
+        .collect();
     if name.is_empty() {
-        if groups.is_empty() && text("impersonate-uid").is_empty() {
+        if groups.is_empty() && extra.is_empty() && text("impersonate-uid").is_empty() {
             return Ok(user);
         }
         return Err(Failure::plain_internal("requested impersonation without impersonating a user"));
     }
     let check = |resource: &str, namespace: &str, name: &str| {
-        let what = Attributes { verb: "impersonate", resource, namespace, name, ..Attributes::default() };
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let group = if matches!(resource, "uids" | "userextras") { "authentication.k8s.io" } else { "" };
+        let what =
+            Attributes { verb: "impersonate", group, resource, subresource, namespace, name, ..Attributes::default() };
         match rbac::authorize(&inner.store, &user, &what) {
             Some(_) => Ok(()),
             None => Err(forbidden(&user, &what)),
@@ -312,12 +374,21 @@ fn impersonated(inner: &Inner, headers: &HeaderMap, user: Arc<User>) -> Result<A
     for group in &groups {
         check("groups", "", group)?;
     }
+    for (key, value) in &extra {
+        check(&format!("userextras/{key}"), "", value)?;
+    }
+    if !text("impersonate-uid").is_empty() {
+        check("uids", "", text("impersonate-uid"))?;
+    }
     let mut groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
     if let (Some((namespace, _)), true) = (account, groups.is_empty()) {
         groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
     }
     let mut target = User::new(name, groups);
     target.uid = text("impersonate-uid").to_owned();
+    for (key, value) in extra {
+        target.extra.entry(key).or_default().push(value.to_owned());
+    }
     if name == crate::auth::ANONYMOUS {
         target = User::anonymous();
     }

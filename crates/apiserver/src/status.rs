@@ -29,6 +29,8 @@ pub(crate) struct Status {
     pub(crate) message: String,
     /// What the failure is about; `None` leaves `details` out.
     pub(crate) details: Option<Details>,
+    /// Where a list may be gone on with; empty if nowhere.
+    pub(crate) continue_: String,
 }
 
 /// `details` of a `Status`.
@@ -83,7 +85,8 @@ impl Status {
         let mut out = Map::new();
         out.insert("kind".into(), "Status".into());
         out.insert("apiVersion".into(), "v1".into());
-        out.insert("metadata".into(), json!({}));
+        let metadata = if self.continue_.is_empty() { json!({}) } else { json!({"continue": self.continue_}) };
+        out.insert("metadata".into(), metadata);
         out.insert("status".into(), "Failure".into());
         out.insert("message".into(), self.message.clone().into());
         if !self.reason.is_empty() {
@@ -136,11 +139,11 @@ impl From<Status> for Failure {
 
 impl Failure {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Status { code, reason, message: message.into(), details: None }.into()
+        Status { code, reason, message: message.into(), ..Status::default() }.into()
     }
 
     fn with_details(code: u16, reason: &'static str, message: impl Into<String>, details: Details) -> Self {
-        Status { code, reason, message: message.into(), details: Some(details) }.into()
+        Status { code, reason, message: message.into(), details: Some(details), ..Status::default() }.into()
     }
 
     fn about(gr: GroupResource<'_>, name: &str) -> Details {
@@ -205,8 +208,14 @@ impl Failure {
 
     /// 406 with the exact text.
     pub(crate) fn not_acceptable(message: impl Into<String>, details: bool) -> Self {
-        Status { code: 406, reason: "NotAcceptable", message: message.into(), details: details.then(Details::default) }
-            .into()
+        Status {
+            code: 406,
+            reason: "NotAcceptable",
+            message: message.into(),
+            details: details.then(Details::default),
+            ..Status::default()
+        }
+        .into()
     }
 
     /// 415 with the exact text.
@@ -216,6 +225,7 @@ impl Failure {
             reason: "UnsupportedMediaType",
             message: message.into(),
             details: details.then(Details::default),
+            ..Status::default()
         }
         .into()
     }
@@ -284,6 +294,11 @@ impl Failure {
     /// 410 `Expired`.
     pub(crate) fn expired(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
+    }
+
+    /// 410 `Expired`, with a token to go on with all the same.
+    pub(crate) fn expired_but(message: impl Into<String>, continue_: String) -> Self {
+        Status { code: 410, reason: "Expired", message: message.into(), details: None, continue_ }.into()
     }
 
     /// 422 without causes: the patch could not be carried out.

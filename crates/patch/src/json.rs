@@ -37,7 +37,8 @@ pub fn apply(mut doc: Value, patch: &Value) -> Result<Value, Error> {
     let mut copied = 0;
     for (index, operation) in operations.iter().enumerate() {
         let failed = |error: &dyn std::fmt::Display| Error::Failed(format!("operation {index}: {error}"));
-        let operation: PatchOperation = serde_json::from_value(operation.clone()).map_err(|e| failed(&e))?;
+        let operation = from_the_end(&doc, operation.clone());
+        let operation: PatchOperation = serde_json::from_value(operation).map_err(|e| failed(&e))?;
         if let PatchOperation::Copy(copy) = &operation {
             copied += resolve(&doc, &copy.from).map_or(0, size);
             if copied > MAX_COPIED {
@@ -49,6 +50,42 @@ pub fn apply(mut doc: Value, patch: &Value) -> Result<Value, Error> {
         }
     }
     Ok(doc)
+}
+
+/// Kubernetes counts negative indices from the end: -1 is the last item, or for `add` the place after it.
+fn from_the_end(doc: &Value, mut operation: Value) -> Value {
+    let adds = |name: &str, operation: &Value| {
+        name == "path" && matches!(operation["op"].as_str(), Some("add" | "copy" | "move"))
+    };
+    for name in ["from", "path"] {
+        if let Some(path) = operation[name].as_str().filter(|path| path.contains("/-"))
+            && let Some(resolved) = resolve_negative(doc, path, adds(name, &operation))
+        {
+            operation[name] = resolved.into();
+        }
+    }
+    operation
+}
+
+/// The path with indices from the front; `None` where it leads nowhere, for the operation to complain of.
+fn resolve_negative(doc: &Value, path: &str, adds: bool) -> Option<String> {
+    let mut at = Some(doc);
+    let mut out = String::new();
+    let tokens: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    for (i, token) in tokens.iter().enumerate() {
+        let mut token = (*token).to_owned();
+        let last = i + 1 == tokens.len();
+        if let (Some(Value::Array(list)), Ok(index)) = (at, token.parse::<i64>())
+            && index < 0
+        {
+            let length = i64::try_from(list.len()).ok()? + i64::from(last && adds);
+            token = usize::try_from(length + index).ok()?.to_string();
+        }
+        out.push('/');
+        out.push_str(&token);
+        at = doc.pointer(&out);
+    }
+    Some(out)
 }
 
 /// Kubernetes lets `replace` add a member that is missing, and `test` find null in one.
@@ -92,5 +129,28 @@ pub(crate) fn json_type(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn negative_indices_count_from_the_end() {
+        let check = |operation: Value, want: Value| {
+            let got = apply(json!({"l": [1, 2, 3]}), &json!([operation]));
+            assert_eq!(got.map(|doc| doc["l"].clone()).ok(), Some(want), "{operation}");
+        };
+        check(json!({"op": "remove", "path": "/l/-1"}), json!([1, 2]));
+        check(json!({"op": "replace", "path": "/l/-2", "value": 9}), json!([1, 9, 3]));
+        check(json!({"op": "add", "path": "/l/-1", "value": 4}), json!([1, 2, 3, 4]));
+        check(json!({"op": "add", "path": "/l/-2", "value": 4}), json!([1, 2, 4, 3]));
+        check(json!({"op": "test", "path": "/l/-3", "value": 1}), json!([1, 2, 3]));
+        for path in ["/l/-4", "/l/-x", "/m/-1"] {
+            assert!(apply(json!({"l": [1, 2, 3]}), &json!([{"op": "remove", "path": path}])).is_err(), "{path}");
+        }
     }
 }

@@ -38,8 +38,10 @@ pub(crate) fn authorize(store: &Store, user: &User, what: &Attributes<'_>) -> Op
     if user.in_group(MASTERS) {
         return Some(String::new());
     }
-    if fixed_rules(user).iter().any(|rule| rule.allows(what)) {
-        return Some("RBAC: allowed by a built-in rule".into());
+    if let Some((role, group, _)) = fixed_rules(user).iter().find(|(_, _, rule)| rule.allows(what)) {
+        return Some(format!(
+            "RBAC: allowed by ClusterRoleBinding \"{role}\" of ClusterRole \"{role}\" to Group \"{group}\""
+        ));
     }
     let mut found = None;
     visit(store, user, what.namespace, &mut |source, rules| {
@@ -60,7 +62,7 @@ pub(crate) fn rules_for(store: &Store, user: &User, namespace: &str) -> Vec<Rule
         out.push(Rule { verbs: all(&["*"]), groups: all(&["*"]), resources: all(&["*"]), ..Rule::default() });
         out.push(Rule { verbs: all(&["*"]), paths: all(&["*"]), ..Rule::default() });
     }
-    out.extend(fixed_rules(user));
+    out.extend(fixed_rules(user).into_iter().map(|(_, _, rule)| rule));
     visit(store, user, namespace, &mut |_, rules| {
         out.extend(rules.iter().cloned());
         false
@@ -68,12 +70,16 @@ pub(crate) fn rules_for(store: &Store, user: &User, namespace: &str) -> Vec<Rule
     out
 }
 
-/// What Kubernetes' bootstrap roles `system:discovery`, `system:basic-user` and `system:public-info-viewer` give.
-fn fixed_rules(user: &User) -> Vec<Rule> {
+/// What Kubernetes' bootstrap roles `system:discovery`, `system:basic-user` and `system:public-info-viewer` give, with the
+/// role and the group that has it.
+fn fixed_rules(user: &User) -> Vec<(&'static str, &'static str, Rule)> {
     let all = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
     let public = ["/healthz", "/livez", "/readyz", "/version", "/version/", "/readyz/*", "/livez/*", "/healthz/*"];
-    let mut rules = vec![Rule { verbs: all(&["get", "head"]), paths: all(&public), ..Rule::default() }];
-    if user.in_group(AUTHENTICATED) {
+    let known = user.in_group(AUTHENTICATED);
+    let everybody = if known { AUTHENTICATED } else { "system:unauthenticated" };
+    let viewer = Rule { verbs: all(&["get", "head"]), paths: all(&public), ..Rule::default() };
+    let mut rules = vec![("system:public-info-viewer", everybody, viewer)];
+    if known {
         let discovery = [
             "/api",
             "/api/*",
@@ -84,14 +90,16 @@ fn fixed_rules(user: &User) -> Vec<Rule> {
             "/.well-known/openid-configuration",
             "/openid/v1/jwks",
         ];
-        rules.push(Rule { verbs: all(&["get", "head"]), paths: all(&discovery), ..Rule::default() });
-        rules.push(Rule {
+        let discovery = Rule { verbs: all(&["get", "head"]), paths: all(&discovery), ..Rule::default() };
+        rules.push(("system:discovery", AUTHENTICATED, discovery));
+        let mut basic = |rule: Rule| rules.push(("system:basic-user", AUTHENTICATED, rule));
+        basic(Rule {
             verbs: all(&["create"]),
             groups: all(&["authorization.k8s.io"]),
             resources: all(&["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
             ..Rule::default()
         });
-        rules.push(Rule {
+        basic(Rule {
             verbs: all(&["create"]),
             groups: all(&["authentication.k8s.io"]),
             resources: all(&["selfsubjectreviews"]),

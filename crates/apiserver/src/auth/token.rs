@@ -39,13 +39,25 @@ pub(crate) struct Claims {
     pub(crate) namespace: String,
     pub(crate) account: String,
     pub(crate) account_uid: String,
-    /// `(name, uid)` of the pod the token is bound to.
-    pub(crate) pod: Option<(String, String)>,
+    /// The object the token ends with.
+    pub(crate) bound: Option<Bound>,
     pub(crate) audiences: Vec<String>,
     pub(crate) issued: i64,
     pub(crate) expires: i64,
     pub(crate) id: String,
 }
+
+/// What a token is bound to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Bound {
+    /// `pod`, `secret` or `node`.
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+/// Kinds that tokens are bound to, as tokens name them.
+const BOUND_KINDS: [&str; 3] = ["pod", "secret", "node"];
 
 impl Claims {
     /// The user a token stands for.
@@ -56,9 +68,9 @@ impl Claims {
             "authentication.kubernetes.io/credential-id".to_owned(),
             vec![format!("JTI={}", self.id)],
         )]);
-        if let Some((pod, uid)) = &self.pod {
-            extra.insert("authentication.kubernetes.io/pod-name".into(), vec![pod.clone()]);
-            extra.insert("authentication.kubernetes.io/pod-uid".into(), vec![uid.clone()]);
+        if let Some(Bound { kind: kind @ ("pod" | "node"), name, uid }) = &self.bound {
+            extra.insert(format!("authentication.kubernetes.io/{kind}-name"), vec![name.clone()]);
+            extra.insert(format!("authentication.kubernetes.io/{kind}-uid"), vec![uid.clone()]);
         }
         User { uid: self.account_uid.clone(), extra, ..User::new(name, groups) }
     }
@@ -68,8 +80,8 @@ impl Claims {
             "namespace": self.namespace,
             "serviceaccount": {"name": self.account, "uid": self.account_uid},
         });
-        if let Some((name, uid)) = &self.pod {
-            kubernetes["pod"] = json!({"name": name, "uid": uid});
+        if let Some(Bound { kind, name, uid }) = &self.bound {
+            kubernetes[*kind] = json!({"name": name, "uid": uid});
         }
         json!({
             "aud": self.audiences, "exp": self.expires, "iat": self.issued, "nbf": self.issued, "iss": ISSUER,
@@ -81,12 +93,15 @@ impl Claims {
     fn from_value(value: &Value) -> Option<Self> {
         let kubernetes = &value["kubernetes.io"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let pod = text(&kubernetes["pod"]["name"]).zip(text(&kubernetes["pod"]["uid"]));
+        let bound = BOUND_KINDS.into_iter().find_map(|kind| {
+            let (name, uid) = (text(&kubernetes[kind]["name"])?, text(&kubernetes[kind]["uid"])?);
+            Some(Bound { kind, name, uid })
+        });
         Some(Self {
             namespace: text(&kubernetes["namespace"])?,
             account: text(&kubernetes["serviceaccount"]["name"])?,
             account_uid: text(&kubernetes["serviceaccount"]["uid"])?,
-            pod,
+            bound,
             audiences: value["aud"].as_array()?.iter().filter_map(text).collect(),
             issued: value["iat"].as_i64()?,
             expires: value["exp"].as_i64()?,
@@ -120,10 +135,15 @@ impl TokenKey {
 
     /// The claims of a token that we signed, that has not expired, and that is meant for us.
     pub(crate) fn verify(&self, token: &str) -> Option<Claims> {
+        self.verify_for(token, &[ISSUER])
+    }
+
+    /// The claims of a token that we signed, that has not expired, and that is meant for one of these.
+    pub(crate) fn verify_for(&self, token: &str, audiences: &[&str]) -> Option<Claims> {
         let claims = self.signed(token)?;
         let now = jiff::Timestamp::now().as_second();
         let current = claims.issued <= now + 60 && claims.expires > now;
-        (current && claims.audiences.iter().any(|a| a == ISSUER)).then_some(claims)
+        (current && claims.audiences.iter().any(|a| audiences.contains(&a.as_str()))).then_some(claims)
     }
 
     fn signed(&self, token: &str) -> Option<Claims> {
@@ -159,7 +179,7 @@ mod tests {
             namespace: "ns".into(),
             account: "bot".into(),
             account_uid: "u".into(),
-            pod: Some(("p".into(), "pu".into())),
+            bound: Some(Bound { kind: "pod", name: "p".into(), uid: "pu".into() }),
             audiences: vec![ISSUER.into()],
             issued: 1,
             expires,

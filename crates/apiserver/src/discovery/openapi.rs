@@ -1,4 +1,4 @@
-//! OpenAPI: the v3 index with content hashes, the v3 documents, and a v2 document for clients that only look whether there is one.
+//! OpenAPI: the v3 index with content hashes, the v3 documents, and the v2 document that is made of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION};
 use http::{Response, StatusCode};
-use kubetask_kinds::openapi::{Custom, custom_document, document};
+use kubetask_kinds::openapi::{Custom, custom_document, document, gnostic, swagger};
 use serde_json::{Map, Value, json};
 
 use crate::handlers::Call;
@@ -38,7 +38,7 @@ pub(crate) fn handle(call: &Call, segments: &[&str]) -> Result<Response<Body>> {
     crate::handlers::get_only(call, |call| {
         let snapshot = call.server.registry.snapshot();
         match segments {
-            ["openapi", "v2"] => Ok(v2(call)),
+            ["openapi", "v2"] => Ok(v2(call, &snapshot)),
             ["openapi", "v3"] => Ok(index(&snapshot)),
             ["openapi", "v3", "api", version] => Ok(serve(call, &snapshot, "", version)),
             ["openapi", "v3", "apis", group, version] => Ok(serve(call, &snapshot, group, version)),
@@ -47,16 +47,22 @@ pub(crate) fn handle(call: &Call, segments: &[&str]) -> Result<Response<Body>> {
     })
 }
 
-/// A document without any paths: clients look here when v3 does not know a kind, and must not find it here either.
-fn v2(call: &Call) -> Response<Body> {
+const GNOSTIC: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The one document of all groups, as JSON or in the protobuf form of Go's clients.
+fn v2(call: &Call, snapshot: &Snapshot) -> Response<Body> {
     let accept = call.parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if accept.contains("spec.v2") && accept.contains("protobuf") {
-        // swagger: "2.0", info: {title: "Kubernetes", version: "v1.36.2"}
-        let body: &[u8] = b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.36.2";
-        return reply::bytes(StatusCode::OK, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", body);
-    }
-    let document = json!({"swagger": "2.0", "info": info(), "paths": {}, "definitions": {}});
-    reply::json(StatusCode::OK, &document)
+    let protobuf = accept.contains("spec.v2") && accept.contains("protobuf");
+    let groups = super::groups(snapshot);
+    let versions = || groups.iter().flat_map(|(group, versions)| versions.iter().map(move |version| (group, version)));
+    let hash = versions().map(|(group, version)| hash(snapshot, group, version)).collect::<String>();
+    let documents = || swagger(versions().map(|(group, version)| value(snapshot, group, version)));
+    let (media, body) = if protobuf {
+        (GNOSTIC, call.server.documents.get("v2 protobuf", &hash, || gnostic(&documents()).into()))
+    } else {
+        ("application/json", call.server.documents.get("v2", &hash, || documents().to_string().into()))
+    };
+    reply::bytes(StatusCode::OK, media, body)
 }
 
 fn info() -> Value {
@@ -138,8 +144,12 @@ fn serve(call: &Call, snapshot: &Snapshot, group: &str, version: &str) -> Respon
 }
 
 fn make(snapshot: &Snapshot, group: &str, version: &str) -> Bytes {
+    value(snapshot, group, version).to_string().into()
+}
+
+fn value(snapshot: &Snapshot, group: &str, version: &str) -> Value {
     let resources = custom(snapshot, group, version);
-    let value = if resources.is_empty() {
+    if resources.is_empty() {
         document(group, version).unwrap_or_else(|| json!({"openapi": "3.0.0", "info": info(), "paths": {}}))
     } else {
         let kinds: Vec<Custom<'_>> = resources
@@ -159,6 +169,5 @@ fn make(snapshot: &Snapshot, group: &str, version: &str) -> Bytes {
             })
             .collect();
         custom_document(group, version, &kinds)
-    };
-    value.to_string().into()
+    }
 }

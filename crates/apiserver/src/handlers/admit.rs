@@ -12,7 +12,7 @@ use crate::request::Target;
 use crate::status::{Cause, Failure, GroupResource, Result};
 
 mod limits;
-mod quota;
+pub(super) mod quota;
 
 /// Namespaces that are never deleted.
 const FIXED: [&str; 3] = ["default", "kube-system", "kube-public"];

@@ -87,9 +87,13 @@ pub(crate) async fn create(
         return Err(strategy::invalid(resource, &object, &errors));
     }
     // Held until the object is stored.
-    let _reservation = admit::validate(call, resource, target, &object).await?;
+    let reservation = admit::validate(call, resource, target, &object).await?;
     call.warnings.extend(strategy::warnings(resource, &object, None));
     let outcome = store(call, resource, target, object, options, generated).await?;
+    if reservation.is_some() && matches!(outcome, Outcome::Stored(_)) {
+        // Whoever looks next finds it counted.
+        admit::quota::count(&call.server, &target.namespace).await;
+    }
     if let (Outcome::Stored(entry), CRDS) = (&outcome, &*resource.bucket) {
         establish(call, resource, entry).await;
     }

@@ -67,7 +67,7 @@ pub(crate) async fn page(
                 at_revision: at,
             },
         )
-        .map_err(|error| list_error(error, !options.continue_.is_empty()))?;
+        .map_err(|error| list_error(error, start_after.as_deref().filter(|_| !options.continue_.is_empty())))?;
     let revision = snapshot.revision;
     let mut remaining = snapshot.remaining;
     let mut entries = snapshot.entries;
@@ -133,7 +133,7 @@ async fn position(call: &Call, options: &ListOptions) -> Result<(Option<u64>, Op
             return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
         }
         let (revision, key) = decode_continue(&options.continue_)?;
-        return Ok((Some(revision), Some(key)));
+        return Ok((revision, Some(key)));
     }
     let wanted = match options.resource_version.as_str() {
         "" => return Ok((None, None)),
@@ -168,29 +168,39 @@ pub(crate) fn bad_version_plain(text: &str) -> Failure {
     ))
 }
 
-fn list_error(error: ListError, continued: bool) -> Failure {
-    match error {
-        ListError::TooOld(_) if continued => Failure::expired(
+/// `after`: the list goes on after this key.
+fn list_error(error: ListError, after: Option<&str>) -> Failure {
+    match (error, after) {
+        (ListError::TooOld(_), Some(key)) => Failure::expired_but(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+            encode(NEWEST, key),
         ),
-        ListError::TooOld(_) => Failure::expired("The resourceVersion for the provided list is too old."),
-        ListError::Future { requested, current } => Failure::too_large_resource_version(requested, current),
+        (ListError::TooOld(_), None) => Failure::expired("The resourceVersion for the provided list is too old."),
+        (ListError::Future { requested, current }, _) => Failure::too_large_resource_version(requested, current),
     }
 }
 
+/// In a token: go on with what is there then.
+const NEWEST: i64 = -1;
+
 fn encode_continue(revision: u64, key: &str) -> String {
+    encode(i64::try_from(revision).unwrap_or(i64::MAX), key)
+}
+
+fn encode(revision: i64, key: &str) -> String {
     URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": key}).to_string())
 }
 
-fn decode_continue(token: &str) -> Result<(u64, String)> {
+/// The revision (`None`: the newest) and the key to go on after.
+fn decode_continue(token: &str) -> Result<(Option<u64>, String)> {
     let bad = |why: &str| Failure::bad_request(format!("continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| bad(&error.to_string()))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
     if value["v"] != json!("meta.k8s.io/v1") {
         return Err(bad("server does not recognize this encoded version"));
     }
-    match (value["rv"].as_u64(), value["start"].as_str()) {
-        (Some(revision), Some(key)) => Ok((revision, key.to_owned())),
+    match (value["rv"].as_i64(), value["start"].as_str()) {
+        (Some(revision), Some(key)) if revision != 0 => Ok((u64::try_from(revision).ok(), key.to_owned())),
         _ => Err(bad("incorrect encoded start resourceVersion")),
     }
 }
@@ -285,7 +295,8 @@ mod tests {
     #[test]
     fn continue_tokens() {
         let token = encode_continue(42, "ns/name");
-        assert_eq!(decode_continue(&token).ok(), Some((42, "ns/name".to_owned())));
+        assert_eq!(decode_continue(&token).ok(), Some((Some(42), "ns/name".to_owned())));
+        assert_eq!(decode_continue(&encode(NEWEST, "a")).ok(), Some((None, "a".to_owned())));
         for junk in ["garbage", "e30", "!!"] {
             assert_eq!(decode_continue(junk).err().map(|f| f.code()), Some(400), "{junk}");
         }

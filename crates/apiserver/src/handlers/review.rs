@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use super::{Call, write};
 use crate::auth::User;
 use crate::auth::rbac::{self, Attributes, Rule};
+use crate::auth::token::ISSUER;
 use crate::object::metadata_mut;
 use crate::registry::Resource;
 use crate::reply;
 use crate::request::Target;
 use crate::request::options::WriteOptions;
+use crate::server::account_exists;
 use crate::status::{Failure, GroupResource, Result};
 
 pub(crate) async fn handle(call: &mut Call, resource: &Arc<Resource>, target: &Target) -> Result<Response<Body>> {
@@ -137,11 +139,20 @@ fn user_info(user: &User) -> Value {
 }
 
 fn token(call: &Call, object: &Value) -> Value {
-    let token = object["spec"]["token"].as_str().unwrap_or_default();
-    match call.server.auth.key.verify(token) {
+    let spec = &object["spec"];
+    let token = spec["token"].as_str().unwrap_or_default();
+    let mut audiences: Vec<&str> =
+        spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if audiences.is_empty() {
+        audiences.push(ISSUER);
+    }
+    let invalid = |why: &str| json!({"user": {}, "error": format!("[invalid bearer token, {why}]")});
+    match call.server.auth.key.verify_for(token, &audiences) {
+        None => invalid("Token could not be validated."),
+        Some(claims) if !account_exists(&call.server, &claims) => invalid("service account token has been invalidated"),
         Some(claims) => {
-            json!({"authenticated": true, "user": user_info(&claims.user()), "audiences": claims.audiences})
+            let meant: Vec<&String> = claims.audiences.iter().filter(|a| audiences.contains(&a.as_str())).collect();
+            json!({"authenticated": true, "user": user_info(&claims.user()), "audiences": meant})
         }
-        None => json!({"user": {}, "error": "[invalid bearer token, Token could not be validated.]"}),
     }
 }

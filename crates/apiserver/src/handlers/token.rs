@@ -8,7 +8,7 @@ use kubetask_schema::field::{Error, Path};
 use serde_json::{Value, json};
 
 use super::{Call, write};
-use crate::auth::token::{Claims, ISSUER};
+use crate::auth::token::{Bound, Claims, ISSUER};
 use crate::object::{self, metadata_mut};
 use crate::registry::{self, Resource};
 use crate::reply;
@@ -78,30 +78,54 @@ fn claims(call: &Call, target: &Target, account: &Value, spec: &Value) -> Result
     if audiences.is_empty() {
         audiences.push(ISSUER.to_owned());
     }
-    let bound = &spec["boundObjectRef"];
-    let pod = if bound["kind"] == json!("Pod") {
-        let name = bound["name"].as_str().unwrap_or_default();
-        let pods = GroupResource { group: "", resource: "pods" };
-        let entry = call.server.store.get("pods", &format!("{}/{name}", target.namespace));
-        let pod = entry.map(|entry| object::decode(&entry)).ok_or_else(|| Failure::not_found(pods, name))?;
-        let uid = object::meta(&pod, "uid").to_owned();
-        if bound["uid"].as_str().is_some_and(|wanted| !wanted.is_empty() && wanted != uid) {
-            let what = "the UID in the bound object reference does not match the UID in record. The object might have been deleted and then recreated";
-            return Err(Failure::conflict(pods, name, what));
-        }
-        Some((name.to_owned(), uid))
-    } else {
-        None
-    };
+    let bound = bound(call, target, &spec["boundObjectRef"])?;
     let issued = jiff::Timestamp::now().as_second();
     Ok(Claims {
         namespace: target.namespace.clone(),
         account: target.name.clone(),
         account_uid: object::meta(account, "uid").to_owned(),
-        pod,
+        bound,
         audiences,
         issued,
         expires: issued + seconds,
         id: uuid::Uuid::new_v4().to_string(),
     })
+}
+
+/// The object a token is to be bound to: a pod of the account, a secret, or a node.
+fn bound(call: &Call, target: &Target, reference: &Value) -> Result<Option<Bound>> {
+    if reference.is_null() {
+        return Ok(None);
+    }
+    let text = |name: &str| reference[name].as_str().unwrap_or_default();
+    let (name, account) = (text("name"), &target.name);
+    let namespaced = format!("{}/{name}", target.namespace);
+    let (kind, plural, key) = match (text("apiVersion"), text("kind")) {
+        ("v1", "Pod") => ("pod", "pods", namespaced),
+        ("v1", "Secret") => ("secret", "secrets", namespaced),
+        ("v1", "Node") => ("node", "nodes", name.to_owned()),
+        (version, kind) => {
+            let (group, version) = version.split_once('/').unwrap_or(("", version));
+            return Err(Failure::bad_request(format!(
+                "cannot bind token for serviceaccount {account:?} to object type {group}/{version}, Kind={kind}"
+            )));
+        }
+    };
+    let resource = GroupResource { group: "", resource: plural };
+    let entry = call.server.store.get(plural, &key);
+    let object = entry.map(|entry| object::decode(&entry)).ok_or_else(|| Failure::not_found(resource, name))?;
+    if kind == "pod" && object["spec"]["serviceAccountName"].as_str() != Some(account) {
+        return Err(Failure::bad_request(format!(
+            "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
+        )));
+    }
+    let uid = object::meta(&object, "uid").to_owned();
+    let wanted = text("uid");
+    if !wanted.is_empty() && wanted != uid {
+        let what = format!(
+            "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
+        return Err(Failure::conflict(GroupResource { group: "", resource: text("kind") }, name, &what));
+    }
+    Ok(Some(Bound { kind, name: name.to_owned(), uid }))
 }

@@ -14,6 +14,7 @@ use http::{HeaderMap, Response};
 use kubetask_store::{Entry, Event, EventKind, ListOptions as StoreList, Store, WatchError, Watcher};
 use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{Call, list, select};
 use crate::object;
@@ -81,6 +82,8 @@ fn start(
     // Very short watches get their bookmark early, long ones now and then and once before the end.
     let interval = server.limits.bookmark_interval;
     let before_end = limit.checked_sub(LAST_BOOKMARK).unwrap_or(limit / 2);
+    let custom = encoder.resource.is_custom();
+    let gone = custom.then(|| server.registry.end_of(&encoder.resource.gr().to_string()));
     let mut stream = Stream {
         store: server.store.clone(),
         watcher: None,
@@ -94,6 +97,7 @@ fn start(
         deadline,
         sleep: Box::pin(tokio::time::sleep_until(deadline)),
         stop: server.watches.clone(),
+        gone,
         ended: false,
     };
     let initial = match (options.send_initial_events, from) {
@@ -119,7 +123,9 @@ struct Stream {
     next_bookmark: Instant,
     deadline: Instant,
     sleep: std::pin::Pin<Box<Sleep>>,
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
+    /// Cancelled when the definition of a custom resource is gone.
+    gone: Option<CancellationToken>,
     ended: bool,
 }
 
@@ -209,6 +215,7 @@ impl Stream {
             biased;
             () = self.stop.cancelled() => Wake::Stop,
             event = watcher.next() => Wake::Event(event),
+            () = cancelled(self.gone.as_ref()) => Wake::Stop,
             () = self.sleep.as_mut() => Wake::Timer,
         };
         match wake {
@@ -253,6 +260,14 @@ impl Stream {
                 (false, false) => {}
             },
         }
+    }
+}
+
+/// Waits for the end of what may have none.
+async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

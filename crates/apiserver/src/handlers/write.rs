@@ -145,6 +145,9 @@ async fn send(call: &Call, resource: &Resource, name: &str, write: Write) -> std
     } else {
         call.server.store.write(write).await
     };
+    if let (Ok(written), true) = (&written, resource.namespaced) {
+        super::admit::quota::changed(&call.server, &written.entry.key);
+    }
     written.map(|written| written.entry).map_err(|error| refused(resource, name, error))
 }
 

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn as_go_writes_it() {
         let message = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
-        let out = status(&Status { code: 406, reason: "NotAcceptable", message: message.into(), details: None });
+        let out = status(&Status { code: 406, reason: "NotAcceptable", message: message.into(), ..Status::default() });
         let text = String::from_utf8_lossy(&out);
         let want = format!(
             "k8s\0\n\u{c}\n\u{2}v1\u{12}\u{6}Status\u{12}\u{fffd}\u{1}\n\u{6}\n\0\u{12}\0\u{1a}\0\u{12}\u{7}Failure\u{1a}t{message}\"\rNotAcceptable0\u{fffd}\u{3}\u{1a}\0\"\0"

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use kubetask_kinds::Kind;
 use kubetask_store::{ListOptions, Store};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use custom::Definition;
 pub(crate) use resource::{Resource, Source};
@@ -61,6 +62,8 @@ pub(crate) struct Registry {
     current: RwLock<Arc<Snapshot>>,
     /// Serialises refreshes, so that a late one never overwrites a newer one.
     refreshing: Mutex<()>,
+    /// Cancelled when a definition is gone, by its name; made when somebody first wants to know.
+    ends: Mutex<HashMap<String, CancellationToken>>,
 }
 
 impl Registry {
@@ -72,6 +75,18 @@ impl Registry {
     /// The custom resources of this moment.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Cancelled when the definition of that name is gone.
+    pub(crate) fn end_of(&self, definition: &str) -> CancellationToken {
+        let mut ends = self.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let end = ends.entry(definition.to_owned()).or_default().clone();
+        if !self.snapshot().definitions.contains_key(definition) {
+            // It went while the request was on its way here.
+            ends.remove(definition);
+            end.cancel();
+        }
+        end
     }
 
     /// Reads the definitions again; definitions that did not change are kept with all that was compiled from them.
@@ -99,7 +114,12 @@ impl Registry {
             }
             next.definitions.insert(name, definition);
         }
+        let gone: Vec<&String> = old.definitions.keys().filter(|name| !next.definitions.contains_key(*name)).collect();
         *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(next);
+        let mut ends = self.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for end in gone.into_iter().filter_map(|name| ends.remove(name)) {
+            end.cancel();
+        }
     }
 }
 

@@ -104,13 +104,11 @@ pub(crate) fn negotiate_log(headers: &HeaderMap, query: &Query) -> Result<()> {
     if text {
         return Err(Failure::not_acceptable(format!("only the following media types are accepted: {TYPES}"), false));
     }
-    Err(match failure.as_status() {
-        Ok(_) => failure,
-        Err(_) => {
-            let all = format!("406: Not Acceptable\n\nAvailable representations: text/plain, {TYPES}");
-            Failure::not_acceptable(all, true)
-        }
-    })
+    if failure.message().starts_with("406") {
+        let all = format!("406: Not Acceptable\n\nAvailable representations: text/plain, {TYPES}");
+        return Err(Failure::not_acceptable(all, true));
+    }
+    Err(failure)
 }
 
 /// The form of an error, which must be written whatever the client accepts.

@@ -75,3 +75,56 @@ async fn reviews_answer_for_the_caller() -> Result<()> {
     assert_eq!(who.at("/status/userInfo/username"), "tester");
     Ok(())
 }
+
+#[tokio::test]
+async fn impersonation_carries_groups_and_extra() -> Result<()> {
+    let server = TestServer::start().await?;
+    let request = Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+        .header("authorization", "Bearer secret")
+        .header("content-type", "application/json")
+        .header("impersonate-user", "ann")
+        .header("impersonate-group", "crew")
+        .header("impersonate-uid", "u-1")
+        .header("impersonate-extra-scopes", "all")
+        .body(Body::from("{}"))?;
+    let who = server.send_anonymously(request).await?.expect(201);
+    let info = who.at("/status/userInfo");
+    let want = json!({"username": "ann", "uid": "u-1", "groups": ["crew", "system:authenticated"], "extra": {"scopes": ["all"]}});
+    assert_eq!(info, &want);
+    let nobody = [("authorization", "Bearer secret"), ("impersonate-group", "crew")];
+    get(&server, CONFIG_MAPS, &nobody).await?.expect(500);
+    Ok(())
+}
+
+#[tokio::test]
+async fn tokens_are_for_an_audience_and_end_with_what_they_are_bound_to() -> Result<()> {
+    let server = TestServer::start().await?;
+    const NAMESPACE: &str = "/api/v1/namespaces/default";
+    server.post(&format!("{NAMESPACE}/serviceaccounts"), &json!({"metadata": {"name": "bot"}})).await?.expect(201);
+    server.post(&format!("{NAMESPACE}/secrets"), &json!({"metadata": {"name": "s"}})).await?.expect(201);
+    let path = format!("{NAMESPACE}/serviceaccounts/bot/token");
+    let bound = json!({"apiVersion": "v1", "kind": "Secret", "name": "s"});
+    let spec = json!({"audiences": ["vault"], "boundObjectRef": bound});
+    let issued = server.post(&path, &json!({"spec": spec})).await?.expect(201);
+    assert_eq!(issued.at("/spec/audiences"), &json!(["vault"]));
+    let token = issued.at("/status/token").as_str().context("a token")?.to_owned();
+    // Not for this server.
+    get(&server, CONFIG_MAPS, &[("authorization", &format!("Bearer {token}"))]).await?.expect(401);
+    let review = async |audiences: serde_json::Value| -> Result<serde_json::Value> {
+        let body = json!({"spec": {"token": token, "audiences": audiences}});
+        let answer = server.post("/apis/authentication.k8s.io/v1/tokenreviews", &body).await?.expect(201);
+        Ok(answer.at("/status").clone())
+    };
+    let known = review(json!(["vault", "other"])).await?;
+    assert_eq!(known["authenticated"], true);
+    assert_eq!(known["audiences"], json!(["vault"]));
+    assert_eq!(known["user"]["username"], "system:serviceaccount:default:bot");
+    assert!(review(json!(["other"])).await?["error"].is_string());
+    server.delete(&format!("{NAMESPACE}/secrets/s")).await?.expect(200);
+    assert!(review(json!(["vault"])).await?["error"].as_str().is_some_and(|e| e.contains("invalidated")));
+    let wrong = json!({"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "ConfigMap", "name": "c"}}});
+    let refused = server.post(&path, &wrong).await?.expect(400);
+    let message = "cannot bind token for serviceaccount \"bot\" to object type /v1, Kind=ConfigMap";
+    assert_eq!(refused.body["message"], message);
+    Ok(())
+}

@@ -82,3 +82,31 @@ async fn invalid_definitions_are_refused() -> Result<()> {
     server.post(CRDS, &wrong_name).await?.expect(422);
     Ok(())
 }
+
+#[tokio::test]
+async fn watches_end_with_their_definition() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post(CRDS, &widgets()).await?.expect(201);
+    let made = server
+        .post(
+            WIDGETS,
+            &json!({"apiVersion": "example.test/v1", "kind": "Widget",
+        "metadata": {"name": "w"}, "spec": {"size": 1}}),
+        )
+        .await?
+        .expect(201);
+    let path = format!("{WIDGETS}?watch=1&resourceVersion={}", made.version());
+    let watching = server.get(&path);
+    let removing = async {
+        server.delete(&format!("{WIDGETS}/w")).await?.expect(200);
+        server.delete(&format!("{CRDS}/widgets.example.test")).await?.expect(200);
+        // What the controller does when all objects are gone.
+        let name = format!("{CRDS}/widgets.example.test");
+        server.patch(&name, "merge", &json!({"metadata": {"finalizers": null}})).await?.expect(200);
+        anyhow::Ok(())
+    };
+    let both = async { tokio::try_join!(watching, removing) };
+    let (watched, ()) = tokio::time::timeout(std::time::Duration::from_secs(30), both).await??;
+    assert!(watched.text.contains("\"DELETED\""), "{}", watched.text);
+    Ok(())
+}

@@ -51,3 +51,22 @@ async fn health_version_and_metrics() -> Result<()> {
     assert!(server.get("/metrics").await?.text.contains("apiserver_request_total{verb=\"GET\""));
     Ok(())
 }
+
+#[tokio::test]
+async fn one_old_document_knows_all_kinds() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post(CRDS, &widgets()).await?.expect(201);
+    let document = server.get("/openapi/v2").await?.expect(200);
+    assert_eq!(document.body["swagger"], "2.0");
+    for (name, kind) in [("io.k8s.api.batch.v1.Job", "Job"), ("test.example.v1.Widget", "Widget")] {
+        let gvk = &document.body["definitions"][name]["x-kubernetes-group-version-kind"];
+        assert_eq!(gvk[0]["kind"], kind, "{name}");
+    }
+    assert!(document.body["paths"]["/apis/example.test/v1/namespaces/{namespace}/widgets"]["post"].is_object());
+    let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let request = http::Request::get("/openapi/v2").header("accept", accept).body(axum::body::Body::empty())?;
+    let bytes = server.send(request).await?.expect(200);
+    assert!(bytes.headers["content-type"].to_str()?.ends_with("+protobuf"));
+    assert!(bytes.text.contains("io.k8s.api.batch.v1.Job"), "{} bytes", bytes.text.len());
+    Ok(())
+}

@@ -72,3 +72,41 @@ async fn tables_and_metadata_only() -> Result<()> {
     get("text/html").await?.expect(406);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_expired_token_can_be_gone_on_with() -> Result<()> {
+    let server = with_maps(3).await?;
+    let first = server.get(&format!("{CONFIG_MAPS}?limit=1")).await?.expect(200);
+    let old = serde_json::json!({"v": "meta.k8s.io/v1", "rv": 1, "start": "default/m0"}).to_string();
+    let token = base64(&old);
+    let gone = server.get(&format!("{CONFIG_MAPS}?limit=1&continue={token}")).await?.expect(410);
+    assert_eq!(gone.body["reason"], "Expired");
+    let next = gone.at("/metadata/continue").as_str().unwrap_or_default().to_owned();
+    assert!(!next.is_empty(), "{}", gone.text);
+    // The rest, as it is now.
+    server.post(CONFIG_MAPS, &config_map("m4")).await?.expect(201);
+    let rest = server.get(&format!("{CONFIG_MAPS}?continue={next}")).await?.expect(200);
+    assert_eq!(rest.names(), ["m1", "m2", "m4"]);
+    assert!(rest.version() > first.version());
+    Ok(())
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+}
+
+#[tokio::test]
+async fn requests_have_a_time_limit() -> Result<()> {
+    let server = with_maps(1).await?;
+    server.get(&format!("{CONFIG_MAPS}?timeout=0s")).await?.expect(200);
+    server.get(&format!("{CONFIG_MAPS}?timeout=2h")).await?.expect(200);
+    let bad = server.get(&format!("{CONFIG_MAPS}?timeout=soon")).await?.expect(400);
+    let message = "invalid timeout specified in the request URL - time: invalid duration \"soon\"";
+    assert_eq!(bad.body["message"], message);
+    let far = server.revision().await? + 1000;
+    let late = server.get(&format!("{CONFIG_MAPS}?timeout=10ms&resourceVersion={far}")).await?.expect(504);
+    assert_eq!(late.body["reason"], "Timeout");
+    assert_eq!(late.body["message"], "Timeout: request did not complete within the allotted timeout");
+    Ok(())
+}

@@ -98,3 +98,54 @@ async fn quotas_and_limits() -> Result<()> {
     assert_eq!(small.at("/spec/containers/0/resources/limits/cpu"), "1");
     Ok(())
 }
+
+#[tokio::test]
+async fn quotas_tell_what_is_used() -> Result<()> {
+    const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
+    let server = TestServer::start().await?;
+    server
+        .post("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}}))
+        .await?
+        .expect(201);
+    let hard = json!({"pods": "5", "requests.cpu": "2", "limits.memory": "1Gi", "count/configmaps": "3"});
+    let made = server.post(QUOTAS, &json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await?.expect(201);
+    assert!(made.headers.get("warning").is_none(), "{:?}", made.headers);
+    let refused = server.post(PODS, &pod("bare")).await?.expect(403);
+    let message =
+        "pods \"bare\" is forbidden: failed quota: q: must specify limits.memory for: main; requests.cpu for: main";
+    assert_eq!(refused.body["message"], message);
+    let mut fits = pod("fits");
+    fits["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
+    server.post(PODS, &fits).await?.expect(201);
+    let used = server.get(&format!("{QUOTAS}/q")).await?.expect(200);
+    assert_eq!(used.at("/status/hard"), &hard);
+    let want = json!({"pods": "1", "requests.cpu": "250m", "limits.memory": "64Mi", "count/configmaps": "0"});
+    assert_eq!(used.at("/status/used"), &want);
+    // What goes away is told a little later.
+    server.delete(&format!("{PODS}/fits?gracePeriodSeconds=0")).await?.expect(200);
+    let freed = async {
+        loop {
+            let quota = server.get(&format!("{QUOTAS}/q")).await?;
+            if quota.at("/status/used/pods") == "0" {
+                return anyhow::Ok(quota);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let freed = tokio::time::timeout(std::time::Duration::from_secs(30), freed).await??;
+    assert_eq!(freed.at("/status/used/limits.memory"), "0");
+    Ok(())
+}
+
+#[tokio::test]
+async fn claims_have_bounds() -> Result<()> {
+    let server = TestServer::start().await?;
+    let range = json!({"metadata": {"name": "l"}, "spec": {"limits": [{"type": "PersistentVolumeClaim", "max": {"storage": "2Gi"}}]}});
+    server.post("/api/v1/namespaces/default/limitranges", &range).await?.expect(201);
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "3Gi"}}}});
+    let refused = server.post("/api/v1/namespaces/default/persistentvolumeclaims", &claim).await?.expect(403);
+    let want = "maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi";
+    assert!(refused.text.contains(want), "{}", refused.text);
+    Ok(())
+}

@@ -1,4 +1,4 @@
-//! Resource quotas (stored, not enforced) and limit ranges.
+//! Resource quotas and limit ranges.
 
 use jiff::Timestamp;
 use kubetask_schema::field::{Error, Path};
@@ -10,18 +10,11 @@ use super::{finalizers, finalizers_only, split_status};
 use crate::kind::Hooks;
 use crate::table::{AGE, Column, NAME, Row, age, column, name};
 
-const QUOTA_WARNING: &str = "resource quotas are stored, but nothing here counts or enforces them";
-
 pub(crate) const QUOTA: Hooks = Hooks {
     prepare_create: |quota| set(quota, "status", object()),
     prepare_update: split_status,
     validate: validate_quota,
     validate_update: finalizers_only,
-    warnings: |_, old, out| {
-        if old.is_none() {
-            out.push(QUOTA_WARNING.to_owned());
-        }
-    },
     columns: || &QUOTA_COLUMNS,
     row: quota_row,
     ..Hooks::NONE

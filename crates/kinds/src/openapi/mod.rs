@@ -5,10 +5,14 @@
 //! `x-kubernetes-group-version-kind` and query parameters, by which it finds out what the server supports.
 
 mod custom;
+mod gnostic;
 mod paths;
 mod schemas;
+mod v2;
 
 pub use custom::{Custom, custom_document};
+pub use gnostic::encode as gnostic;
+pub use v2::swagger;
 
 use serde_json::{Map, Value, json};
 

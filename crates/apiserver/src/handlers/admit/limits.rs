@@ -82,8 +82,7 @@ pub(super) fn check(call: &Call, resource: &Resource, target: &Target, object: &
                 bounds(&item, "Pod", &requests, &limits, &mut problems);
             }
             "PersistentVolumeClaim" if claims => {
-                let requests = &object["spec"]["resources"]["requests"];
-                bounds(&item, "PersistentVolumeClaim", requests, requests, &mut problems);
+                request_bounds(&item, "PersistentVolumeClaim", &object["spec"]["resources"]["requests"], &mut problems);
             }
             _ => {}
         }
@@ -95,47 +94,110 @@ pub(super) fn check(call: &Call, resource: &Resource, target: &Target, object: &
     }
 }
 
+fn parse(value: &Value) -> Option<Quantity> {
+    value.as_str().and_then(|text| text.parse::<Quantity>().ok())
+}
+
+/// The members of `item[name]` that are quantities, with their text.
+fn limits_of<'a>(item: &'a Value, name: &str) -> impl Iterator<Item = (&'a String, Quantity, &'a str)> {
+    let members = item[name].as_object().into_iter().flatten();
+    members.filter_map(|(name, bound)| Some((name, parse(bound)?, bound.as_str()?)))
+}
+
 fn bounds(item: &Value, what: &str, requests: &Value, limits: &Value, problems: &mut Vec<String>) {
-    let parse = |value: &Value| value.as_str().and_then(|text| text.parse::<Quantity>().ok());
-    for (name, bound) in item["min"].as_object().into_iter().flatten() {
-        let bound_text = bound.as_str().unwrap_or_default();
-        match (parse(&requests[name]), parse(bound)) {
-            (Some(request), Some(min)) if request < min => problems.push(format!(
-                "minimum {name} usage per {what} is {bound_text}, but request is {}",
-                requests[name].as_str().unwrap_or_default()
-            )),
-            (None, Some(_)) => {
-                problems.push(format!("minimum {name} usage per {what} is {bound_text}.  No request is specified"))
-            }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    for (name, min, shown) in limits_of(item, "min") {
+        let start = format!("minimum {name} usage per {what} is {shown}");
+        let (request, limit) = (&requests[name], &limits[name]);
+        match (parse(request), parse(limit)) {
+            (None, _) => problems.push(format!("{start}.  No request is specified")),
+            (_, Some(amount)) if amount < min => problems.push(format!("{start}, but limit is {}", text(limit))),
+            (Some(amount), _) if amount < min => problems.push(format!("{start}, but request is {}", text(request))),
             _ => {}
         }
     }
-    for (name, bound) in item["max"].as_object().into_iter().flatten() {
-        let bound_text = bound.as_str().unwrap_or_default();
-        match (parse(&limits[name]), parse(bound)) {
-            (Some(limit), Some(max)) if limit > max => problems.push(format!(
-                "maximum {name} usage per {what} is {bound_text}, but limit is {}",
-                limits[name].as_str().unwrap_or_default()
-            )),
-            (None, Some(_)) => {
-                problems.push(format!("maximum {name} usage per {what} is {bound_text}.  No limit is specified"))
-            }
+    for (name, max, shown) in limits_of(item, "max") {
+        let start = format!("maximum {name} usage per {what} is {shown}");
+        let (request, limit) = (&requests[name], &limits[name]);
+        match (parse(limit), parse(request)) {
+            (None, _) => problems.push(format!("{start}.  No limit is specified")),
+            (Some(amount), _) if amount > max => problems.push(format!("{start}, but limit is {}", text(limit))),
+            (_, Some(amount)) if amount > max => problems.push(format!("{start}, but request is {}", text(request))),
             _ => {}
+        }
+    }
+    for (name, most, shown) in limits_of(item, "maxLimitRequestRatio") {
+        let start = format!("{name} max limit to request ratio per {what} is {shown}");
+        match (parse(&requests[name]), parse(&limits[name])) {
+            (Some(request), _) if request.nano() == 0 => {
+                problems.push(format!("{start}, but no request is specified or request is 0"));
+            }
+            (None, _) => problems.push(format!("{start}, but no request is specified or request is 0")),
+            (_, None) => problems.push(format!("{start}, but no limit is specified or limit is 0")),
+            (_, Some(limit)) if limit.nano() == 0 => {
+                problems.push(format!("{start}, but no limit is specified or limit is 0"));
+            }
+            (Some(request), Some(limit)) => {
+                #[expect(clippy::cast_precision_loss, reason = "a ratio is shown with six digits")]
+                let (ratio, most) = (limit.nano() as f64 / request.nano() as f64, most.nano() as f64 / 1e9);
+                if ratio > most {
+                    problems.push(format!("{start}, but provided ratio is {ratio:.6}"));
+                }
+            }
         }
     }
 }
 
-/// The sum over the containers of a pod.
+/// Bounds on what has requests only.
+fn request_bounds(item: &Value, what: &str, requests: &Value, problems: &mut Vec<String>) {
+    for (which, word) in [("min", "minimum"), ("max", "maximum")] {
+        for (name, bound, shown) in limits_of(item, which) {
+            let start = format!("{word} {name} usage per {what} is {shown}");
+            match parse(&requests[name]) {
+                None => problems.push(format!("{start}.  No request is specified")),
+                Some(amount) if (which == "min" && amount < bound) || (which == "max" && amount > bound) => {
+                    let given = requests[name].as_str().unwrap_or_default();
+                    problems.push(format!("{start}, but request is {given}"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// What a pod takes: the sum over its containers and those init containers that stay, or the largest of the init
+/// containers before them, whichever is more.
 pub(super) fn pod_total(pod: &Value, which: &str) -> Value {
     let mut total: Map<String, Value> = Map::new();
-    for container in pod["spec"]["containers"].as_array().into_iter().flatten() {
+    let list = |name: &str| pod["spec"][name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let stays = |container: &&Value| container["restartPolicy"] == json!("Always");
+    let add = |total: &mut Map<String, Value>, container: &Value| {
         for (name, value) in container["resources"][which].as_object().into_iter().flatten() {
-            let Some(add) = value.as_str().and_then(|t| t.parse::<Quantity>().ok()) else { continue };
-            let sum = match total.get(name).and_then(Value::as_str).and_then(|t| t.parse::<Quantity>().ok()) {
-                Some(have) => have.plus(add),
-                None => add,
-            };
+            let Some(more) = parse(value) else { continue };
+            let sum = total.get(name).and_then(parse).map_or(more, |have| have.plus(more));
             total.insert(name.clone(), sum.to_string().into());
+        }
+    };
+    for container in list("containers").iter().chain(list("initContainers").iter().filter(stays)) {
+        add(&mut total, container);
+    }
+    let mut before: Map<String, Value> = Map::new();
+    for container in list("initContainers") {
+        if stays(&container) {
+            add(&mut before, container);
+            continue;
+        }
+        let mut alone = before.clone();
+        add(&mut alone, container);
+        for (name, value) in alone {
+            if parse(&value) > total.get(&name).and_then(parse) {
+                total.insert(name, value);
+            }
+        }
+    }
+    for (name, value) in pod["spec"]["overhead"].as_object().into_iter().flatten() {
+        if let (Some(have), Some(more)) = (total.get(name).and_then(parse), parse(value)) {
+            total.insert(name.clone(), have.plus(more).to_string().into());
         }
     }
     Value::Object(total)

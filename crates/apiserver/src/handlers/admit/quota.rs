@@ -1,17 +1,23 @@
 //! ResourceQuota: a new object must fit into what the quotas of its namespace leave.
 //!
 //! What is used is counted from the stored objects at the moment of the decision, under a lock that is held until the new
-//! object is stored, so that two creates never share the last free place.
+//! object is stored, so that two creates never share the last free place. `status.used` is for people: it is written
+//! after every change in a namespace with quotas, and decides nothing.
 
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use kubetask_kinds::Part;
 use kubetask_kinds::quantity::Quantity;
-use kubetask_store::ListOptions;
-use serde_json::Value;
+use kubetask_store::{Expect, ListOptions, Write};
+use serde_json::{Value, json};
 
-use super::super::Call;
+use super::super::{Call, write};
 use super::limits::pod_total;
 use crate::object;
-use crate::registry::Resource;
+use crate::registry::{self, Resource};
 use crate::request::Target;
+use crate::server::Inner;
 use crate::status::{Failure, Result};
 
 /// Held until the object that was admitted is stored.
@@ -46,18 +52,18 @@ pub(super) async fn reserve(call: &Call, resource: &Resource, target: &Target, o
 fn check(resource: &Resource, quota: &Value, new: &Value, stored: &[&Value]) -> Result<()> {
     let name = object::meta(quota, "name");
     let refuse = |why: String| Err(Failure::forbidden(resource.gr(), object::meta(new, "name"), &why));
+    let constraints = quota["spec"]["hard"].as_object().into_iter().flatten().map(|(constraint, _)| constraint);
+    let missing: Vec<String> = constraints
+        .filter(|constraint| is_compute(resource, constraint))
+        .filter_map(|constraint| Some(format!("{constraint} for: {}", lacking(constraint, new)?)))
+        .collect();
+    if !missing.is_empty() {
+        return refuse(format!("failed quota: {name}: must specify {}", missing.join("; ")));
+    }
     let (mut requested, mut used, mut limited) = (Vec::new(), Vec::new(), Vec::new());
     for (constraint, hard) in quota["spec"]["hard"].as_object().into_iter().flatten() {
         let Some(hard) = quantity(hard) else { continue };
-        let Some(adds) = usage(resource, constraint, new) else {
-            if is_compute(resource, constraint) {
-                return refuse(format!(
-                    "failed quota: {name}: must specify {constraint} for: {}",
-                    lacking(constraint, new)
-                ));
-            }
-            continue;
-        };
+        let Some(adds) = usage(resource, constraint, new) else { continue };
         let zero = adds.is_negative() || adds.nano() == 0;
         if zero {
             continue;
@@ -129,12 +135,17 @@ fn is_compute(resource: &Resource, constraint: &str) -> bool {
         && compute(constraint).is_some_and(|(_, name)| matches!(name, "cpu" | "memory"))
 }
 
-fn lacking(constraint: &str, pod: &Value) -> String {
-    let Some((which, name)) = compute(constraint) else { return String::new() };
-    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
-    let names: Vec<&str> =
-        containers.filter(|c| c["resources"][which][name].is_null()).filter_map(|c| c["name"].as_str()).collect();
-    names.join(",")
+/// The containers that do not say how much they take; `None` where all do.
+fn lacking(constraint: &str, pod: &Value) -> Option<String> {
+    let (which, name) = compute(constraint)?;
+    let containers = ["containers", "initContainers"].into_iter().filter_map(|list| pod["spec"][list].as_array());
+    let mut names: Vec<&str> = containers
+        .flatten()
+        .filter(|c| c["resources"][which][name].is_null())
+        .filter_map(|c| c["name"].as_str())
+        .collect();
+    names.sort_unstable();
+    (!names.is_empty()).then(|| names.join(","))
 }
 
 /// Whether a quota is about an object at all.
@@ -158,6 +169,89 @@ fn in_scopes(spec: &Value, resource: &Resource, object: &Value) -> bool {
             _ => false,
         }
     })
+}
+
+/// The resource whose objects a constraint counts or adds up.
+fn counted(server: &Inner, constraint: &str) -> Option<Arc<Resource>> {
+    if let Some(name) = constraint.strip_prefix("count/") {
+        let builtin = registry::builtins().iter().find(|resource| resource.gr().to_string() == name).cloned();
+        let snapshot = server.registry.snapshot();
+        let mut custom = snapshot.groups().flat_map(|(_, versions)| versions).flat_map(|(_, resources)| resources);
+        return builtin.or_else(|| custom.find(|resource| resource.gr().to_string() == name).cloned());
+    }
+    let plural = if COUNTED.contains(&constraint) {
+        constraint
+    } else if constraint == "requests.storage" {
+        "persistentvolumeclaims"
+    } else {
+        compute(constraint).map(|_| "pods")?
+    };
+    registry::builtin("", "v1", plural)
+}
+
+/// Counts what a namespace uses and writes it into the status of its quotas.
+pub(crate) async fn count(server: &Arc<Inner>, namespace: &str) {
+    const ATTEMPTS: usize = 3;
+    let prefix = format!("{namespace}/");
+    let options = || ListOptions { prefix: &prefix, ..ListOptions::default() };
+    let Some(quotas) = registry::builtin("", "v1", "resourcequotas") else { return };
+    for _ in 0..ATTEMPTS {
+        let Ok(list) = server.store.list(&quotas.bucket, &options()) else { return };
+        let mut raced = false;
+        for entry in &list.entries {
+            let live = object::decode(entry);
+            if live["metadata"]["deletionTimestamp"].is_string() {
+                continue;
+            }
+            let mut used = serde_json::Map::new();
+            for (constraint, _) in live["spec"]["hard"].as_object().into_iter().flatten() {
+                let Some(resource) = counted(server, constraint) else { continue };
+                let Ok(stored) = server.store.list(&resource.bucket, &options()) else { continue };
+                let values = stored.entries.iter().map(|entry| resource.value(entry));
+                let values = values.filter(|value| in_scopes(&live["spec"], &resource, value));
+                let total = values.filter_map(|value| usage(&resource, constraint, &value)).reduce(Quantity::plus);
+                used.insert(constraint.clone(), total.map_or_else(|| "0".to_owned(), |total| total.to_string()).into());
+            }
+            let status = json!({"hard": live["spec"]["hard"], "used": used});
+            if live["status"] == status {
+                continue;
+            }
+            let mut object = live.clone();
+            object["status"] = status;
+            let now = object::now();
+            write::track(&quotas, Some(&live), &mut object, Part::Status, "kube-controller-manager", &now);
+            object::metadata_mut(&mut object).remove("resourceVersion");
+            let unsealed = write::seal(&quotas, object);
+            let key = entry.key.clone();
+            let write = Write::put(quotas.bucket.clone(), &*key, Expect::Revision(entry.revision), move |revision| {
+                unsealed.seal(revision)
+            });
+            raced |= server.store.write(write).await.is_err();
+        }
+        if !raced {
+            return;
+        }
+    }
+}
+
+/// Something changed in a namespace: if it has quotas, they are counted again, soon and once for many changes.
+pub(crate) fn changed(server: &Arc<Inner>, key: &str) {
+    const SOON: Duration = Duration::from_millis(20);
+    let Some((namespace, _)) = key.split_once('/') else { return };
+    let prefix = format!("{namespace}/");
+    let options = ListOptions { prefix: &prefix, limit: 1, ..ListOptions::default() };
+    if server.store.list("resourcequotas", &options).map_or(true, |list| list.entries.is_empty()) {
+        return;
+    }
+    let pending = || server.counting.lock().unwrap_or_else(PoisonError::into_inner);
+    if pending().insert(namespace.to_owned()) {
+        let (server, namespace) = (server.clone(), namespace.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(SOON).await;
+            server.counting.lock().unwrap_or_else(PoisonError::into_inner).remove(&namespace);
+            count(&server, &namespace).await;
+        });
+    }
 }
 
 fn empty(value: &Value) -> bool {

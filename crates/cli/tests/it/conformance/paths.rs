@@ -70,7 +70,10 @@ impl Path {
 fn is(item: &Value, key: &str, wanted: &str) -> bool {
     match &item[key] {
         Value::String(text) => text == wanted,
-        other => other.to_string() == wanted,
+        other => {
+            let text = other.to_string();
+            text == wanted
+        }
     }
 }
 
