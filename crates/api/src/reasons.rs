@@ -85,6 +85,8 @@ words! {
     READY = "Ready";
     /// A CronTask created a Task.
     TASK_CREATED = "TaskCreated";
+    /// A CronTask's or BatchRun's Task may not be created: quota, an admission policy, or a name that is taken.
+    TASK_REJECTED = "TaskRejected";
     /// A CronTask's schedule or time zone cannot be understood.
     INVALID_SCHEDULE = "InvalidSchedule";
     /// A run was skipped because the previous one still runs.

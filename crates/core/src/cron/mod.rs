@@ -2,6 +2,8 @@
 
 mod plan;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 pub use plan::{CronPlan, ON_TIME, plan};
 pub use schedule::{Schedule, ScheduleError};

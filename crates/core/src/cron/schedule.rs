@@ -230,4 +230,52 @@ mod tests {
         let (times, more) = schedule.latest(t("2025-11-21T00:00:00Z"), t("2026-11-21T00:00:00Z"), 100);
         assert_eq!((times.len(), more), (100, true));
     }
+
+    /// Walks through every minute of a year by the clock on the wall, and finds what the search finds.
+    #[test]
+    fn a_whole_year_by_the_clock_on_the_wall() {
+        let zones = [
+            "Europe/Berlin",
+            "America/New_York",
+            "America/Sao_Paulo",
+            "Australia/Lord_Howe",
+            "Asia/Kathmandu",
+            "Africa/Casablanca",
+            "Pacific/Chatham",
+            "UTC",
+        ];
+        // Expression, and whether a local time fits it.
+        type Fits = fn(&DateTime) -> bool;
+        let schedules: [(&str, Fits); 6] = [
+            ("30 2 * * *", |at| (at.hour(), at.minute()) == (2, 30)),
+            ("*/20 1-3 * * *", |at| (1..=3).contains(&at.hour()) && at.minute() % 20 == 0),
+            ("0 * * * SUN", |at| at.minute() == 0 && at.weekday().to_sunday_zero_offset() == 0),
+            ("15 0,23 1,31 * *", |at| at.minute() == 15 && [0, 23].contains(&at.hour()) && [1, 31].contains(&at.day())),
+            ("0 12 13 * FRI", |at| {
+                (at.hour(), at.minute()) == (12, 0) && (at.day() == 13 || at.weekday().to_sunday_zero_offset() == 5)
+            }),
+            ("45 3 * MAR,OCT *", |at| (at.hour(), at.minute()) == (3, 45) && [3, 10].contains(&at.month())),
+        ];
+        let (begin, end) = (t("2026-01-01T00:00:00Z"), t("2027-01-01T00:00:00Z"));
+        for zone in zones {
+            let tz = TimeZone::get(zone).unwrap();
+            let mut expect = vec![Vec::new(); schedules.len()];
+            for second in (begin.as_second() + 60..=end.as_second()).step_by(60) {
+                let at = Timestamp::from_second(second).unwrap();
+                let local = tz.to_datetime(at);
+                for (found, (_, fits)) in expect.iter_mut().zip(&schedules) {
+                    if fits(&local) {
+                        found.push(at);
+                    }
+                }
+            }
+            for (expect, (expression, _)) in expect.into_iter().zip(&schedules) {
+                let schedule = Schedule::parse(expression, Some(zone)).unwrap();
+                let found: Vec<Timestamp> = std::iter::successors(schedule.next(begin), |at| schedule.next(*at))
+                    .take_while(|at| *at <= end)
+                    .collect();
+                assert_eq!(found, expect, "{expression} in {zone}");
+            }
+        }
+    }
 }
