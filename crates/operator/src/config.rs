@@ -2,6 +2,7 @@
 
 use kubetask_core::task::Settings;
 
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// How an operator is set up.
@@ -15,11 +16,19 @@ pub struct OperatorConfig {
     pub concurrency: u16,
     /// What the operator tells of itself.
     pub metrics: Metrics,
+    /// What schedules go by.
+    pub clock: Clock,
 }
 
 impl Default for OperatorConfig {
     fn default() -> Self {
-        Self { settings: Settings::default(), namespace: None, concurrency: 32, metrics: Metrics::default() }
+        Self {
+            settings: Settings::default(),
+            namespace: None,
+            concurrency: 32,
+            metrics: Metrics::default(),
+            clock: Clock::default(),
+        }
     }
 }
 

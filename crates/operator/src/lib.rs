@@ -5,7 +5,7 @@
 //! server.
 //!
 //! * [`world`]: what the watches have seen, indexed by what it concerns.
-//! * [`task`]: the Task controller.
+//! * [`task`]: the Task controller. [`crontask`]: the CronTask controller.
 //! * [`events`]: Kubernetes Events, written beside the work.
 //! * [`install`]: puts our definitions into a cluster.
 //! * [`gate`]: what every request to the API passes; [`leader`]: who of several replicas may write.
@@ -13,14 +13,18 @@
 //!
 //! Entry: [`start`]; where there may be several replicas, [`elected::run`].
 
+mod clock;
 pub mod config;
+pub mod crontask;
 pub mod elected;
 pub mod events;
 pub mod gate;
 pub mod health;
 pub mod install;
 pub mod leader;
+mod make;
 pub mod metrics;
+mod status;
 pub mod task;
 pub mod world;
 
@@ -28,6 +32,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use clock::Clock;
 pub use config::OperatorConfig;
 pub use health::{Health, Synced};
 
@@ -82,6 +87,8 @@ fn start_behind(client: Client, config: OperatorConfig, fence: Option<leader::Fe
     let mut tasks = JoinSet::new();
     let (recorder, writer) = events::recorder(client.clone());
     tasks.spawn(writer);
-    tasks.spawn(task::run(client, config, recorder, synced.clone(), cancel.clone()));
+    let world = world::World::default();
+    tasks.spawn(crontask::run(client.clone(), config.clone(), world.clone(), recorder.clone(), cancel.clone()));
+    tasks.spawn(task::run(client, config, world, recorder, synced.clone(), cancel.clone()));
     Operator { cancel, tasks, synced, metrics }
 }

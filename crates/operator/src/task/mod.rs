@@ -34,11 +34,11 @@ pub use reconcile::{Context, reconcile};
 pub async fn run(
     client: Client,
     config: OperatorConfig,
+    world: World,
     recorder: Recorder,
     when_synced: Synced,
     cancel: CancellationToken,
 ) {
-    let world = World::default();
     let (tasks, writer) = reflector::store();
     // The receiver is slower than a list of a large cluster: the feeds wait for it.
     let (sender, from_feeds) = mpsc::channel(1024);

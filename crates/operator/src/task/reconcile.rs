@@ -1,32 +1,26 @@
 //! One look at one Task: observe, plan, act, tell.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kubetask_api::{Task, TaskStatus};
 use kubetask_core::names::job_name;
 use kubetask_core::task::{Action, Admission, JobSeen, Plan, Seen, plan};
-use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::Instrument;
 
 use super::act::{Acted, act};
 use super::observe::observe;
 use super::tell;
-use crate::FIELD_MANAGER;
 use crate::config::OperatorConfig;
 use crate::events::Recorder;
+use crate::status::{self, CONFLICT_AGAIN, Memory};
 use crate::world::{TaskKey, World};
-
-/// After how long to look again at a Task whose status was not written because somebody was faster. Their change comes
-/// with the watch, mostly sooner; but a server may speak of a conflict without one.
-const CONFLICT_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why a look at a Task must be repeated.
 #[derive(Debug, thiserror::Error)]
@@ -57,15 +51,6 @@ pub enum Error {
     /// An object was there and then was not, while it was being created.
     #[error("{0} came and went")]
     Vanished(String),
-    /// Something of ours cannot be written as JSON.
-    #[error("encode {name}")]
-    Encode {
-        /// The object's name.
-        name: String,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
 }
 
 impl Error {
@@ -87,15 +72,7 @@ pub struct Context {
     recorder: Recorder,
     /// Tasks that must be looked at because of what was decided about another.
     looks: UnboundedSender<TaskKey>,
-    /// What was written last for a Task, until its watch shows it; how often looks failed in a row.
-    memory: Mutex<HashMap<TaskKey, Memory>>,
-}
-
-#[derive(Debug, Default)]
-struct Memory {
-    /// `metadata.resourceVersion` that the last write gave.
-    written: Option<String>,
-    failures: u32,
+    memory: Memory<TaskKey>,
 }
 
 impl Context {
@@ -107,7 +84,7 @@ impl Context {
         recorder: Recorder,
         looks: UnboundedSender<TaskKey>,
     ) -> Self {
-        Self { client, world, config, tasks, recorder, looks, memory: Mutex::default() }
+        Self { client, world, config, tasks, recorder, looks, memory: Memory::default() }
     }
 
     /// Plans; a Task that could start asks for a place at its Agent first.
@@ -157,39 +134,7 @@ impl Context {
     fn forget(&self, key: &TaskKey) {
         let others = self.world.lock().remove_task(key);
         self.send(others);
-        self.remember(key, |memory| *memory = Memory::default());
-    }
-
-    fn remember<R>(&self, key: &TaskKey, change: impl FnOnce(&mut Memory) -> R) -> R {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = memory.entry(key.clone()).or_default();
-        let result = change(entry);
-        if entry.written.is_none() && entry.failures == 0 {
-            memory.remove(key);
-        }
-        result
-    }
-
-    /// Whether this Task is older than what was written last: its watch event is on its way, and brings another look.
-    fn is_stale(&self, key: &TaskKey, task: &Task) -> bool {
-        self.remember(key, |memory| {
-            let Some(written) = &memory.written else { return false };
-            let seen = task.metadata.resource_version.as_deref().unwrap_or_default();
-            if is_older(seen, written) {
-                return true;
-            }
-            memory.written = None;
-            false
-        })
-    }
-}
-
-/// Whether a resourceVersion comes before another. They are decimal numbers (KEP-5504); where a server has other ones,
-/// only being the same counts.
-fn is_older(seen: &str, written: &str) -> bool {
-    match (seen.parse::<u64>(), written.parse::<u64>()) {
-        (Ok(seen), Ok(written)) => seen < written,
-        _ => false,
+        self.memory.forget(key);
     }
 }
 
@@ -219,7 +164,7 @@ async fn reconcile_one(task: Arc<Task>, context: Arc<Context>) -> Result<Next, E
         context.world.lock().references.remove(&key);
         return Ok(Next::await_change());
     }
-    if context.is_stale(&key, &task) {
+    if context.memory.is_stale(&key, task.metadata.resource_version.as_deref()) {
         tracing::debug!("the watch has not shown the last write yet");
         return Ok(Next::await_change());
     }
@@ -252,7 +197,7 @@ async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Err
     let planned = carry_out(context, key, task, seen, planned).await?;
     let mut next = planned.wake_at.map_or_else(Next::await_change, |at| Next::requeue(until(at)));
     if let Some(status) = &planned.status {
-        let written = write_status(context, namespace, task, status).await?;
+        let written = write_status(context, task, status).await?;
         match &written {
             Some(_) => {
                 planned.events.iter().for_each(|note| context.recorder.publish(task, note));
@@ -260,9 +205,9 @@ async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Err
             }
             None => next = Next::requeue(CONFLICT_AGAIN),
         }
-        context.remember(key, |memory| memory.written = written);
+        context.memory.written(key, written);
     }
-    context.remember(key, |memory| memory.failures = 0);
+    context.memory.succeeded(key);
     Ok(next)
 }
 
@@ -300,51 +245,11 @@ async fn ask_for_job(context: &Context, namespace: &str, task: &Task) -> Result<
     })
 }
 
-/// Writes what changed of the status, provided that the Task is still the one that was looked at. Returns the new
-/// resourceVersion; `None` when it is not.
-async fn write_status(
-    context: &Context,
-    namespace: &str,
-    task: &Task,
-    status: &TaskStatus,
-) -> Result<Option<String>, Error> {
-    let name = task.metadata.name.clone().unwrap_or_default();
-    let encode = |source| Error::Encode { name: name.clone(), source };
-    let old = serde_json::to_value(task.status.clone().unwrap_or_default()).map_err(encode)?;
-    let new = serde_json::to_value(status).map_err(encode)?;
-    let patch = json!({
-        "metadata": {"resourceVersion": task.metadata.resource_version, "uid": task.metadata.uid},
-        "status": merge_diff(&old, &new),
-    });
-    let api: Api<Task> = Api::namespaced(context.client.clone(), namespace);
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_status(&name, &params, &Patch::Merge(&patch)).await {
-        Ok(written) => Ok(written.metadata.resource_version),
-        // Somebody was faster, or it is gone: the watch brings the newer one and another look.
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(None),
-        Err(source) => Err(Error::act("write status of Task", &name, source)),
-    }
-}
-
-/// The merge patch (RFC 7386) that turns `old` into `new`.
-fn merge_diff(old: &Value, new: &Value) -> Value {
-    let (Value::Object(old), Value::Object(new)) = (old, new) else { return new.clone() };
-    let mut patch = Map::new();
-    for (key, value) in new {
-        match old.get(key) {
-            Some(before) if before == value => {}
-            Some(before) => {
-                patch.insert(key.clone(), merge_diff(before, value));
-            }
-            None => {
-                patch.insert(key.clone(), value.clone());
-            }
-        }
-    }
-    for key in old.keys().filter(|key| !new.contains_key(*key)) {
-        patch.insert(key.clone(), Value::Null);
-    }
-    Value::Object(patch)
+async fn write_status(context: &Context, task: &Task, status: &TaskStatus) -> Result<Option<String>, Error> {
+    let old = task.status.clone().unwrap_or_default();
+    let written = status::write(&context.client, task, &old, status).await;
+    let name = || task.metadata.name.clone().unwrap_or_default();
+    written.map_err(|source| Error::Act { step: "write status of Task", name: name(), source })
 }
 
 fn until(at: Timestamp) -> Duration {
@@ -357,45 +262,9 @@ fn until(at: Timestamp) -> Duration {
 pub(super) fn on_error(task: Arc<Task>, error: &Error, context: Arc<Context>) -> Next {
     let namespace = task.metadata.namespace.as_deref().unwrap_or_default();
     let name = task.metadata.name.as_deref().unwrap_or_default();
-    let failures = context.remember(&TaskKey::new(namespace, name), |memory| {
-        memory.failures = memory.failures.saturating_add(1);
-        memory.failures
-    });
+    let (failures, wait) = context.memory.failed(&TaskKey::new(namespace, name));
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     let uid = task.metadata.uid.as_deref().unwrap_or_default();
     tracing::warn!(namespace, task = name, uid, failures, %error, cause, "will look at the Task again");
-    Next::requeue(backoff(failures))
-}
-
-/// 50 ms, doubled with each failure, at most a quarter of a minute: a server that comes back shall find Tasks going on.
-fn backoff(failures: u32) -> Duration {
-    Duration::from_millis(50 << failures.saturating_sub(1).min(11)).min(Duration::from_secs(15))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn merge_diff_is_what_changed() {
-        let check = |old: Value, new: Value, expect: Value| assert_eq!(merge_diff(&old, &new), expect);
-        check(json!({"a": 1}), json!({"a": 1}), json!({}));
-        check(json!({"a": 1, "b": 2}), json!({"a": 2}), json!({"a": 2, "b": null}));
-        check(json!({"a": {"x": 1, "y": 2}}), json!({"a": {"x": 1, "z": 3}}), json!({"a": {"y": null, "z": 3}}));
-        check(json!({"a": [1]}), json!({"a": [1, 2]}), json!({"a": [1, 2]}));
-        check(json!({}), json!({"a": {"b": 1}}), json!({"a": {"b": 1}}));
-    }
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        assert!(is_older("9", "10"));
-        assert!(!is_older("10", "10") && !is_older("11", "10"));
-        assert!(!is_older("x", "10") && !is_older("", ""));
-    }
-
-    #[test]
-    fn failures_back_off() {
-        assert_eq!([1, 2, 3].map(backoff).map(|d| d.as_millis()), [50, 100, 200]);
-        assert_eq!(backoff(u32::MAX), Duration::from_secs(15));
-    }
+    Next::requeue(wait)
 }

@@ -187,7 +187,9 @@ impl TaskIntake {
             Event::InitDone => {
                 let keep = self.listed.take().unwrap_or_default();
                 let gone: Vec<TaskKey> = self.known.difference(&keep).cloned().collect();
-                return gone.iter().flat_map(|key| self.remove(key)).collect();
+                let concerned = gone.iter().flat_map(|key| self.remove(key)).collect();
+                self.world.lock().tasks_listed();
+                return concerned;
             }
         }
         Vec::new()

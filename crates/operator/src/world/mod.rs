@@ -4,6 +4,7 @@
 //! object answers with the Tasks that must be looked at again, so that whatever was missing heals the moment it
 //! arrives. Nothing is polled.
 
+mod children;
 mod existing;
 pub mod feed;
 mod index;
@@ -18,10 +19,12 @@ use kubetask_core::names::job_name;
 use kubetask_core::queue::Place;
 use kubetask_core::task::{Admission, RefKind, Reference, agent_name};
 
+pub use children::Children;
 pub use existing::Existing;
 pub use index::ReferenceIndex;
 pub use jobs::Jobs;
 pub use queues::Queues;
+use tokio::sync::watch;
 
 /// A Task's namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +69,10 @@ pub struct State {
     pub references: ReferenceIndex,
     /// Who has a place at its Agent, and who waits for one.
     pub queues: Queues,
+    /// The Tasks that CronTasks and BatchRuns made.
+    pub children: Children,
+    /// Whether all Tasks that are there have been taken in.
+    listed: watch::Sender<bool>,
 }
 
 impl World {
@@ -73,6 +80,13 @@ impl World {
     pub fn lock(&self) -> MutexGuard<'_, State> {
         // Every change is complete when it ends; a panic elsewhere does not make the data wrong.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when all Tasks that are there have been taken in.
+    pub async fn tasks_are_listed(&self) {
+        let mut listed = self.lock().listed.subscribe();
+        // The sender is in the world, and so are we.
+        let _ = listed.wait_for(|listed| *listed).await;
     }
 }
 
@@ -109,6 +123,7 @@ impl State {
     /// Takes in a Task: whether it has a place at its Agent. Tells which others it concerns.
     pub fn put_task(&mut self, task: &Task) -> Vec<TaskKey> {
         let key = TaskKey::of(task);
+        self.children.put(task);
         if task.phase().is_finished() {
             return self.leave(&key);
         }
@@ -123,9 +138,15 @@ impl State {
         Vec::new()
     }
 
+    /// All Tasks that are there have been taken in.
+    pub fn tasks_listed(&mut self) {
+        self.listed.send_replace(true);
+    }
+
     /// Forgets a Task; tells which others it concerns.
     pub fn remove_task(&mut self, key: &TaskKey) -> Vec<TaskKey> {
         self.references.remove(key);
+        self.children.remove(key);
         self.leave(key)
     }
 

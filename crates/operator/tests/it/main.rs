@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod budget;
+mod crontask;
 mod faults;
 mod healing;
 mod lag;

@@ -1,0 +1,128 @@
+//! One look at one CronTask: plan, make Tasks, tell.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::runtime::controller::Action as Next;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kubetask_api::CronTask;
+use kubetask_core::child::MakerKind;
+use kubetask_core::cron::plan;
+
+use super::timer::Timer;
+use crate::events::Recorder;
+use crate::make::{Error, Made, Workshop};
+use crate::status::{self, CONFLICT_AGAIN, Memory};
+use crate::world::{TaskKey, World};
+
+/// What all looks share.
+pub(super) struct Context {
+    client: Client,
+    world: World,
+    recorder: Recorder,
+    timer: Timer,
+    crons: Store<CronTask>,
+    memory: Memory<TaskKey>,
+}
+
+impl Context {
+    pub(super) fn new(client: Client, world: World, recorder: Recorder, timer: Timer, crons: Store<CronTask>) -> Self {
+        Self { client, world, recorder, timer, crons, memory: Memory::default() }
+    }
+
+    /// Whether the CronTask is still there.
+    fn is_there(&self, cron: &CronTask) -> bool {
+        self.crons.get(&ObjectRef::from_obj(cron)).is_some_and(|now| now.metadata.uid == cron.metadata.uid)
+    }
+}
+
+fn key_of(cron: &CronTask) -> TaskKey {
+    let metadata = &cron.metadata;
+    TaskKey::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+}
+
+/// Looks at a CronTask.
+pub(super) async fn reconcile(cron: Arc<CronTask>, context: Arc<Context>) -> Result<Next, Error> {
+    let key = key_of(&cron);
+    if cron.metadata.deletion_timestamp.is_some() {
+        // What it made goes by its owner references.
+        context.timer.set(&key, None);
+        return Ok(Next::await_change());
+    }
+    if context.memory.is_stale(&key, cron.metadata.resource_version.as_deref()) {
+        tracing::debug!(name = %key.name, namespace = %key.namespace, "the watch has not shown the last write yet");
+        return Ok(Next::await_change());
+    }
+    let next = look(&cron, &key, &context).await;
+    if !context.is_there(&cron) {
+        // It went meanwhile: what was remembered of it since must go too.
+        context.timer.set(&key, None);
+        context.memory.forget(&key);
+    }
+    next
+}
+
+async fn look(cron: &CronTask, key: &TaskKey, context: &Context) -> Result<Next, Error> {
+    let uid = cron.metadata.uid.as_deref().unwrap_or_default();
+    let workshop =
+        Workshop { client: &context.client, world: &context.world, kind: MakerKind::CronTask, maker: key, uid };
+    let now = context.timer.now();
+    let mut planned = plan(now, cron, &workshop.children(), None);
+    for child in &planned.stop {
+        workshop.stop(child).await?;
+    }
+    let mut refused = None;
+    for new in &planned.create {
+        match workshop.create(new).await? {
+            Made::Now => context.recorder.publish(cron, &new.note),
+            Made::Before => {}
+            Made::Refused(said) => {
+                refused = Some(said);
+                break;
+            }
+        }
+    }
+    if !planned.create.is_empty() {
+        planned = plan(now, cron, &workshop.children(), refused.as_deref());
+    }
+    tracing::debug!(
+        name = %key.name,
+        namespace = %key.namespace,
+        status = planned.status.is_some(),
+        wake_at = ?planned.wake_at,
+        refused = refused.is_some(),
+        "looked at the CronTask"
+    );
+    let mut next = Next::await_change();
+    if let Some(new) = &planned.status {
+        let old = cron.status.clone().unwrap_or_default();
+        let written = status::write(&context.client, cron, &old, new).await;
+        let written = written.map_err(|source| Error::new("write status of CronTask", &key.name, source))?;
+        if written.is_none() {
+            // What is finished is deleted only once its run is remembered.
+            return Ok(Next::requeue(CONFLICT_AGAIN));
+        }
+        planned.events.iter().for_each(|note| context.recorder.publish(cron, note));
+        context.memory.written(key, written);
+    }
+    for child in &planned.delete {
+        workshop.delete(child).await?;
+    }
+    context.timer.set(key, planned.wake_at);
+    if refused.is_some() {
+        // A quota, a policy, a name: it may be lifted or freed, and nobody tells.
+        next = Next::requeue(context.memory.failed(key).1);
+    } else {
+        context.memory.succeeded(key);
+    }
+    Ok(next)
+}
+
+/// How long to wait before the next look after a failure.
+pub(super) fn on_error(cron: Arc<CronTask>, error: &Error, context: Arc<Context>) -> Next {
+    let key = key_of(&cron);
+    let (failures, wait) = context.memory.failed(&key);
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::warn!(namespace = %key.namespace, name = %key.name, failures, %error, cause, "will look at the CronTask again");
+    Next::requeue(wait)
+}
