@@ -5,7 +5,8 @@
 //! server.
 //!
 //! * [`world`]: what the watches have seen, indexed by what it concerns.
-//! * [`task`]: the Task controller. [`crontask`]: the CronTask controller.
+//! * [`task`]: the Task controller. [`crontask`] and [`batch`]: the controllers of those that make
+//!   Tasks.
 //! * [`events`]: Kubernetes Events, written beside the work.
 //! * [`install`]: puts our definitions into a cluster.
 //! * [`gate`]: what every request to the API passes; [`leader`]: who of several replicas may write.
@@ -13,6 +14,7 @@
 //!
 //! Entry: [`start`]; where there may be several replicas, [`elected::run`].
 
+pub mod batch;
 mod clock;
 pub mod config;
 pub mod crontask;
@@ -88,6 +90,7 @@ fn start_behind(client: Client, config: OperatorConfig, fence: Option<leader::Fe
     let (recorder, writer) = events::recorder(client.clone());
     tasks.spawn(writer);
     let world = world::World::default();
+    tasks.spawn(batch::run(client.clone(), config.clone(), world.clone(), recorder.clone(), cancel.clone()));
     tasks.spawn(crontask::run(client.clone(), config.clone(), world.clone(), recorder.clone(), cancel.clone()));
     tasks.spawn(task::run(client, config, world, recorder, synced.clone(), cancel.clone()));
     Operator { cancel, tasks, synced, metrics }

@@ -1,10 +1,13 @@
 //! What the controllers of makers, CronTasks and BatchRuns, share: creating, stopping and deleting Tasks.
 
+use futures::{Stream, StreamExt, stream};
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::runtime::reflector::ObjectRef;
 use kubetask_api::Task;
 use kubetask_core::child::{Child, Maker, MakerKind, NewTask};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::FIELD_MANAGER;
 use crate::world::{TaskKey, World};
@@ -124,4 +127,12 @@ fn cut(said: &str) -> String {
         Some((end, _)) => format!("{}…", said.get(..end).unwrap_or_default()),
         None => said.to_owned(),
     }
+}
+
+/// What is told through a channel, as what a controller looks at.
+pub(crate) fn keys<K>(mut receiver: mpsc::UnboundedReceiver<TaskKey>) -> impl Stream<Item = ObjectRef<K>>
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    stream::poll_fn(move |cx| receiver.poll_recv(cx)).map(|key| ObjectRef::new(&key.name).within(&key.namespace))
 }

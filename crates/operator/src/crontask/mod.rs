@@ -8,10 +8,10 @@ mod timer;
 
 use std::sync::Arc;
 
-use futures::{StreamExt, future, stream};
+use futures::{StreamExt, future};
 use kube::Client;
 use kube::runtime::controller::{self, Controller};
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector;
 use kube::runtime::{WatchStreamExt, watcher};
 use kubetask_api::CronTask;
 use kubetask_core::child::MakerKind;
@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
 use crate::events::Recorder;
-use crate::world::{TaskKey, World, feed};
+use crate::make::keys;
+use crate::world::{World, feed};
 
 /// Runs the controller until it is cancelled.
 pub async fn run(client: Client, config: OperatorConfig, world: World, recorder: Recorder, cancel: CancellationToken) {
@@ -54,12 +55,4 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         () = controller => {}
         () = timer.run(wake) => {}
     }
-}
-
-/// What is told through a channel, as what a controller looks at.
-pub(crate) fn keys<K>(mut receiver: mpsc::UnboundedReceiver<TaskKey>) -> impl stream::Stream<Item = ObjectRef<K>>
-where
-    K: kube::Resource<DynamicType = ()>,
-{
-    stream::poll_fn(move |cx| receiver.poll_recv(cx)).map(|key| ObjectRef::new(&key.name).within(&key.namespace))
 }
