@@ -83,6 +83,10 @@ pub enum Command {
     Wait(commands::wait::WaitArgs),
     /// End a running task's agent; its log stays
     Stop(commands::stop::StopArgs),
+    /// Scheduled tasks: run now, suspend, resume, show what comes
+    Cron(commands::cron::CronArgs),
+    /// Batches: run, pause, resume, run again what failed
+    Batch(commands::batch::BatchArgs),
     /// Delete objects
     Delete(commands::delete::DeleteArgs),
     /// Install the operator into a cluster, or upgrade it

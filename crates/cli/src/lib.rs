@@ -81,6 +81,8 @@ fn run(cli: Cli, output: Output) -> CommandResult {
         Command::Logs(args) => block_on(commands::logs::run(args, &global, output)),
         Command::Wait(args) => block_on(commands::wait::run(args, &global, output)),
         Command::Stop(args) => block_on(commands::stop::run(args, &global, output)),
+        Command::Cron(args) => block_on(commands::cron::run(args, &global, output)),
+        Command::Batch(args) => block_on(commands::batch::run(args, &global, output)),
         Command::Delete(args) => block_on(commands::delete::run(args, &global, output)),
     }
 }

@@ -6,11 +6,12 @@
 //!
 //! * [`task`]: a Task and its Agent become a Job; a Job and its Pods become a Task's status.
 //! * [`context`]: contexts become files, mounts and init containers.
-//! * [`queue`]: who may run when an Agent is busy.
+//! * [`queue`]: who may run when an Agent is busy. [`agent`]: what an Agent's status says.
 //! * [`cron`]: which runs of a CronTask are due. [`batch`]: which Tasks a BatchRun needs. [`child`]: what both look at of
 //!   a Task that they made. [`retention`]: what is old.
 //! * [`convert`]: the older WorkspaceConfig becomes an Agent. [`deploy`]: the objects of an installation.
 
+pub mod agent;
 pub mod batch;
 pub mod child;
 pub mod context;

@@ -115,6 +115,11 @@ impl Queue {
         Admission::Queued { position: ahead + 1, limit, behind }
     }
 
+    /// Whether the Task has a place.
+    pub fn is_active(&self, name: &str) -> bool {
+        self.active.contains(name)
+    }
+
     /// Those that wait, first to last.
     pub fn waiting(&self) -> impl Iterator<Item = &str> {
         self.order.iter().map(|place| place.name.as_str())

@@ -6,7 +6,7 @@
 //!
 //! * [`world`]: what the watches have seen, indexed by what it concerns.
 //! * [`task`]: the Task controller. [`crontask`] and [`batch`]: the controllers of those that make
-//!   Tasks.
+//!   Tasks. [`agent`]: the status of Agents.
 //! * [`events`]: Kubernetes Events, written beside the work.
 //! * [`install`]: puts our definitions into a cluster.
 //! * [`gate`]: what every request to the API passes; [`leader`]: who of several replicas may write.
@@ -14,6 +14,7 @@
 //!
 //! Entry: [`start`]; where there may be several replicas, [`elected::run`].
 
+pub mod agent;
 pub mod batch;
 mod clock;
 pub mod config;
@@ -90,6 +91,7 @@ fn start_behind(client: Client, config: OperatorConfig, fence: Option<leader::Fe
     let (recorder, writer) = events::recorder(client.clone());
     tasks.spawn(writer);
     let world = world::World::default();
+    tasks.spawn(agent::run(client.clone(), world.clone(), cancel.clone()));
     tasks.spawn(batch::run(client.clone(), config.clone(), world.clone(), recorder.clone(), cancel.clone()));
     tasks.spawn(crontask::run(client.clone(), config.clone(), world.clone(), recorder.clone(), cancel.clone()));
     tasks.spawn(task::run(client, config, world, recorder, synced.clone(), cancel.clone()));

@@ -1,10 +1,12 @@
 //! The commands, a file each. Each has its arguments and one `run` function.
 
 pub mod apply;
+pub mod batch;
 pub mod completion;
 pub mod context;
 pub mod convert;
 pub mod crds;
+pub mod cron;
 pub mod delete;
 pub mod describe;
 pub mod down;

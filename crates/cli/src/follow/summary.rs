@@ -56,7 +56,8 @@ pub fn duration(task: &Task) -> Option<String> {
     Some(human(end.0.as_second() - start.0.as_second()))
 }
 
-fn human(seconds: i64) -> String {
+/// Seconds as people write them: `3s`, `2m11s`, `5h07m`.
+pub(crate) fn human(seconds: i64) -> String {
     match seconds {
         ..0 => "0s".to_owned(),
         0..60 => format!("{seconds}s"),

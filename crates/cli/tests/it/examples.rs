@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::machine::{Machine, Outcome, on_path, require};
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 

@@ -8,6 +8,7 @@ mod clients;
 mod conformance;
 mod convert;
 mod crash;
+mod cron;
 mod deploy;
 mod docker;
 mod examples;

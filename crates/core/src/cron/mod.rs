@@ -5,5 +5,5 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{CronPlan, ON_TIME, plan};
+pub use plan::{CronPlan, ON_TIME, plan, trigger_name};
 pub use schedule::{Schedule, ScheduleError};

@@ -67,6 +67,11 @@ fn run_name(cron: &str, suffix: &str) -> String {
     format!("{}-{suffix}", names::shorten(cron, names::NAME_MAX - suffix.len() - 1))
 }
 
+/// The Task that a value of the annotation `kubetask.io/trigger` makes.
+pub fn trigger_name(cron: &str, value: &str) -> String {
+    run_name(cron, &format!("t{}", names::short_hash(value, 8)))
+}
+
 /// How a run that is due fared.
 enum Run {
     /// Its Task is there, or it was skipped for good.
@@ -283,7 +288,7 @@ impl<'a> Work<'a> {
         if self.status.last_trigger.as_ref() == Some(value) {
             return;
         }
-        let name = run_name(self.name(), &format!("t{}", names::short_hash(value, 8)));
+        let name = trigger_name(self.name(), value);
         if self.children.iter().any(|c| c.name == name) {
             self.status.last_trigger = Some(value.clone());
         } else if let Some(said) = self.refused {

@@ -10,11 +10,12 @@ pub fn controller_rules() -> Vec<Value> {
     let kubetask = |resources: &[&str], verbs: &[&str]| json!({"apiGroups": ["kubetask.io"], "resources": resources, "verbs": verbs});
     let core = |resources: &[&str], verbs: &[&str]| json!({"apiGroups": [""], "resources": resources, "verbs": verbs});
     vec![
-        kubetask(&["agents", "kubetaskconfigs"], &["get", "list", "watch"]),
+        kubetask(&["agents", "batches", "kubetaskconfigs"], &["get", "list", "watch"]),
+        kubetask(&["batchruns", "crontasks"], &["list", "watch"]),
         kubetask(&["tasks"], &["create", "delete", "get", "list", "patch", "watch"]),
-        kubetask(&["tasks/status"], &["patch"]),
+        kubetask(&["agents/status", "batchruns/status", "crontasks/status", "tasks/status"], &["patch"]),
         // Some clusters ask for it before an object may be the owner of others (OwnerReferencesPermissionEnforcement).
-        kubetask(&["tasks/finalizers"], &["update"]),
+        kubetask(&["batchruns/finalizers", "crontasks/finalizers", "tasks/finalizers"], &["update"]),
         json!({"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "patch", "watch"]}),
         core(&["pods"], &["list", "patch", "watch"]),
         core(&["configmaps", "secrets"], &["create", "get", "list", "patch", "watch"]),

@@ -30,7 +30,7 @@ pub use job::job_name;
 pub use ownership::is_owned;
 pub use plan::{Action, EventNote, Plan};
 pub use pod::AGENT_CONTAINER;
-pub use references::{RefKind, Reference, agent_name, references};
+pub use references::{RefKind, Reference, agent_name, agent_references, references};
 pub use seen::{Admission, JobSeen, Seen};
 pub use settings::{DEFAULT_AGENT_IMAGE, OWN_IMAGE_REPOSITORY, Settings};
 pub use waiting::Waiting;

@@ -41,26 +41,40 @@ pub fn references(task: &Task, agent: Option<&Agent>) -> Vec<Reference> {
     let mut found = Found::default();
     found.add(RefKind::Agent, agent_name(task), task.spec.agent_ref.is_none(), true);
     if let Some(agent) = agent {
-        agent.spec.default_contexts.iter().for_each(|c| found.context(c));
-        for credential in &agent.spec.credentials {
-            found.add(RefKind::Secret, &credential.secret_ref.name, false, credential.secret_ref.key.is_some());
-        }
-        if agent.spec.service_account_name != DEFAULT_NAME {
-            found.add(RefKind::ServiceAccount, &agent.spec.service_account_name, false, false);
-        }
+        found.agent(agent);
     }
     task.spec.contexts.iter().for_each(|c| found.context(c));
-    found
-        .0
-        .into_iter()
-        .map(|((kind, name), (optional, data))| Reference { kind, name: name.to_owned(), optional, data })
-        .collect()
+    found.into_references()
+}
+
+/// Everything the Agent refers to, each object once, sorted.
+pub fn agent_references(agent: &Agent) -> Vec<Reference> {
+    let mut found = Found::default();
+    found.agent(agent);
+    found.into_references()
 }
 
 #[derive(Default)]
 struct Found<'a>(BTreeMap<(RefKind, &'a str), (bool, bool)>);
 
 impl<'a> Found<'a> {
+    fn into_references(self) -> Vec<Reference> {
+        self.0
+            .into_iter()
+            .map(|((kind, name), (optional, data))| Reference { kind, name: name.to_owned(), optional, data })
+            .collect()
+    }
+
+    fn agent(&mut self, agent: &'a Agent) {
+        agent.spec.default_contexts.iter().for_each(|c| self.context(c));
+        for credential in &agent.spec.credentials {
+            self.add(RefKind::Secret, &credential.secret_ref.name, false, credential.secret_ref.key.is_some());
+        }
+        if agent.spec.service_account_name != DEFAULT_NAME {
+            self.add(RefKind::ServiceAccount, &agent.spec.service_account_name, false, false);
+        }
+    }
+
     fn add(&mut self, kind: RefKind, name: &'a str, optional: bool, data: bool) {
         let entry = self.0.entry((kind, name)).or_insert((true, false));
         entry.0 &= optional;

@@ -88,7 +88,8 @@ impl Context {
     }
 
     /// Plans; a Task that could start asks for a place at its Agent first.
-    fn plan(&self, key: &TaskKey, task: &Task, seen: &mut Seen) -> Plan {
+    /// `None` while it is not known who is first; then it is looked at again.
+    fn plan(&self, key: &TaskKey, task: &Task, seen: &mut Seen) -> Option<Plan> {
         let now = Timestamp::now();
         let settings = &self.config.settings;
         let planned = plan(now, task, seen, settings);
@@ -97,15 +98,22 @@ impl Context {
             if !has_job {
                 self.leave(key);
             }
-            return planned;
+            return Some(planned);
         }
         let (admission, others) = self.world.lock().ask_for_place(key, task, seen.agent.as_deref());
         self.send(others);
+        let admission = admission?;
         if admission == Admission::Free {
-            return planned;
+            return Some(planned);
         }
         seen.admission = admission;
-        plan(now, task, seen, settings)
+        Some(plan(now, task, seen, settings))
+    }
+
+    /// The Task has been looked at, whatever came of it.
+    fn looked_at(&self, key: &TaskKey) {
+        let others = self.world.lock().looked_at(key);
+        self.send(others);
     }
 
     /// The Task gives up its place at its Agent.
@@ -169,6 +177,7 @@ async fn reconcile_one(task: Arc<Task>, context: Arc<Context>) -> Result<Next, E
         return Ok(Next::await_change());
     }
     let next = look(&task, &key, &context).await;
+    context.looked_at(&key);
     if !context.is_current(&task) {
         // It went meanwhile: what was remembered of it since must go too.
         context.forget(&key);
@@ -179,10 +188,11 @@ async fn reconcile_one(task: Arc<Task>, context: Arc<Context>) -> Result<Next, E
 async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Error> {
     let namespace = key.namespace.as_ref();
     let mut seen = observe(context, key, task).await?;
-    let mut planned = context.plan(key, task, &mut seen);
+    let Some(mut planned) = context.plan(key, task, &mut seen) else { return Ok(Next::await_change()) };
     if planned.verify_job {
         seen.job = ask_for_job(context, namespace, task).await?;
-        planned = context.plan(key, task, &mut seen);
+        let Some(again) = context.plan(key, task, &mut seen) else { return Ok(Next::await_change()) };
+        planned = again;
     }
     tracing::debug!(
         name = %key.name,

@@ -19,11 +19,9 @@ impl Existing {
         self.set(kind).is_some_and(|set| set.contains(&(namespace.to_owned(), name.to_owned())))
     }
 
-    /// It exists.
-    pub fn insert(&mut self, kind: RefKind, namespace: &str, name: &str) {
-        if let Some(set) = self.set_mut(kind) {
-            set.insert((namespace.to_owned(), name.to_owned()));
-        }
+    /// It exists. Tells whether that is new.
+    pub fn insert(&mut self, kind: RefKind, namespace: &str, name: &str) -> bool {
+        self.set_mut(kind).is_some_and(|set| set.insert((namespace.to_owned(), name.to_owned())))
     }
 
     /// It does not exist any more.

@@ -165,11 +165,13 @@ pub(crate) struct TaskIntake {
     /// Every Task there is, as far as the watch has told.
     known: HashSet<TaskKey>,
     listed: Option<HashSet<TaskKey>>,
+    /// Whether a list has been complete.
+    complete: bool,
 }
 
 impl TaskIntake {
     pub(crate) fn new(world: World) -> Self {
-        Self { world, known: HashSet::new(), listed: None }
+        Self { world, known: HashSet::new(), listed: None, complete: false }
     }
 
     /// Takes in an event; tells which other Tasks it concerns.
@@ -180,7 +182,11 @@ impl TaskIntake {
                 if let Some(listed) = &mut self.listed {
                     listed.insert(TaskKey::of(task));
                 }
-                return self.put(task);
+                let concerned = self.put(task);
+                if !self.complete {
+                    self.world.lock().gather_task(task);
+                }
+                return concerned;
             }
             Event::Apply(task) => return self.put(task),
             Event::Delete(task) => return self.remove(&TaskKey::of(task)),
@@ -188,6 +194,7 @@ impl TaskIntake {
                 let keep = self.listed.take().unwrap_or_default();
                 let gone: Vec<TaskKey> = self.known.difference(&keep).cloned().collect();
                 let concerned = gone.iter().flat_map(|key| self.remove(key)).collect();
+                self.complete = true;
                 self.world.lock().tasks_listed();
                 return concerned;
             }
@@ -333,7 +340,9 @@ impl<K: Resource> Intake<K> for Names {
     fn put(&mut self, object: K) -> Vec<TaskKey> {
         let (namespace, name) = names(object.meta());
         let mut state = self.world.lock();
-        state.existing.insert(self.kind, &namespace, &name);
+        if state.existing.insert(self.kind, &namespace, &name) {
+            state.agent_looks.about(self.kind, &namespace, &name);
+        }
         state.references.referring(self.kind, &namespace, &name)
     }
 
@@ -341,12 +350,14 @@ impl<K: Resource> Intake<K> for Names {
         let (namespace, name) = names(object.meta());
         let mut state = self.world.lock();
         state.existing.remove(self.kind, &namespace, &name);
+        state.agent_looks.about(self.kind, &namespace, &name);
         state.references.referring(self.kind, &namespace, &name)
     }
 
     fn retain(&mut self, keep: HashSet<(String, String)>) -> Vec<TaskKey> {
         let mut state = self.world.lock();
         let changed = state.existing.replace(self.kind, keep);
+        changed.iter().for_each(|(namespace, name)| state.agent_looks.about(self.kind, namespace, name));
         changed
             .into_iter()
             .flat_map(|(namespace, name)| state.references.referring(self.kind, &namespace, &name))

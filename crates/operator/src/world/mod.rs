@@ -4,6 +4,7 @@
 //! object answers with the Tasks that must be looked at again, so that whatever was missing heals the moment it
 //! arrives. Nothing is polled.
 
+mod agents;
 mod children;
 mod existing;
 pub mod feed;
@@ -19,6 +20,7 @@ use kubetask_core::names::job_name;
 use kubetask_core::queue::Place;
 use kubetask_core::task::{Admission, RefKind, Reference, agent_name};
 
+pub use agents::AgentLooks;
 pub use children::Children;
 pub use existing::Existing;
 pub use index::ReferenceIndex;
@@ -69,6 +71,8 @@ pub struct State {
     pub references: ReferenceIndex,
     /// Who has a place at its Agent, and who waits for one.
     pub queues: Queues,
+    /// Whose status must be looked at.
+    pub agent_looks: AgentLooks,
     /// The Tasks that CronTasks and BatchRuns made.
     pub children: Children,
     /// Whether all Tasks that are there have been taken in.
@@ -109,14 +113,20 @@ impl State {
     /// Takes in an Agent; tells which Tasks it concerns.
     pub fn put_agent(&mut self, agent: Agent) -> Vec<TaskKey> {
         let (namespace, name) = names(&agent.metadata);
-        let concerned = self.references.referring(RefKind::Agent, &namespace, &name);
-        self.agents.insert((namespace, name), Arc::new(agent));
-        concerned
+        self.agent_looks.at(&namespace, &name);
+        let agent = Arc::new(agent);
+        let old = self.agents.insert((namespace.clone(), name.clone()), agent.clone());
+        // Its status is ours; Tasks do not depend on it.
+        if old.is_some_and(|old| old.metadata.uid == agent.metadata.uid && old.spec == agent.spec) {
+            return Vec::new();
+        }
+        self.references.referring(RefKind::Agent, &namespace, &name)
     }
 
     /// Forgets an Agent; tells which Tasks it concerned.
     pub fn remove_agent(&mut self, namespace: &str, name: &str) -> Vec<TaskKey> {
         self.agents.remove(&(namespace.to_owned(), name.to_owned()));
+        self.agent_looks.forget(namespace, name);
         self.references.referring(RefKind::Agent, namespace, name)
     }
 
@@ -133,9 +143,28 @@ impl State {
             self.jobs.get(&key.namespace, &job).is_some()
         };
         if has_job {
-            self.queues.activate(&key, agent_name(task));
+            let agent = agent_name(task);
+            self.queues.activate(&key, agent);
+            self.agent_looks.at(&key.namespace, agent);
         }
         Vec::new()
+    }
+
+    /// A Task that was there when the operator started. As long as not all of an Agent's have been looked at, it is not
+    /// known who is first.
+    pub fn gather_task(&mut self, task: &Task) {
+        let key = TaskKey::of(task);
+        if !task.phase().is_finished() && !self.queues.is_counted(&key) {
+            self.queues.gather(&key, agent_name(task));
+        }
+    }
+
+    /// The Task has been looked at. Tells which others it concerns.
+    pub fn looked_at(&mut self, key: &TaskKey) -> Vec<TaskKey> {
+        let Some(agent) = self.queues.gathered(key) else { return Vec::new() };
+        let limit = self.agent(&key.namespace, &agent).as_deref().and_then(limit);
+        self.agent_looks.at(&key.namespace, &agent);
+        self.queues.begin(&key.namespace, &agent, limit)
     }
 
     /// All Tasks that are there have been taken in.
@@ -151,17 +180,28 @@ impl State {
     }
 
     /// The Task asks for a place at its Agent, which may be newer than the one that is known here. Tells whether it has
-    /// one, and which others it concerns.
-    pub fn ask_for_place(&mut self, key: &TaskKey, task: &Task, agent: Option<&Agent>) -> (Admission, Vec<TaskKey>) {
+    /// one (`None`: that is not known yet, and it will be looked at again), and which others it concerns.
+    pub fn ask_for_place(
+        &mut self,
+        key: &TaskKey,
+        task: &Task,
+        agent: Option<&Agent>,
+    ) -> (Option<Admission>, Vec<TaskKey>) {
+        self.agent_looks.at(&key.namespace, agent_name(task));
         self.queues.ask(key, agent_name(task), Place::of(task), agent.and_then(limit))
     }
 
     /// The Task has no place, or gives up the one it has. Tells which others it concerns.
     pub fn leave(&mut self, key: &TaskKey) -> Vec<TaskKey> {
-        let Some(agent) = self.queues.leave(key) else { return Vec::new() };
+        let mut begun = self.looked_at(key);
+        let Some(agent) = self.queues.leave(key) else { return begun };
+        self.agent_looks.at(&key.namespace, &agent);
         let limit = self.agent(&key.namespace, &agent).as_deref().and_then(limit);
         // Without a limit nobody waits.
-        if limit.is_some() { self.queues.advance(&key.namespace, &agent, limit) } else { Vec::new() }
+        if limit.is_some() {
+            begun.extend(self.queues.advance(&key.namespace, &agent, limit));
+        }
+        begun
     }
 }
 

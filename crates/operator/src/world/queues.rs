@@ -19,6 +19,10 @@ pub struct Queues {
     by_agent: HashMap<(String, String), Agent>,
     /// The Agent under which a Task is counted.
     agent_of: HashMap<TaskKey, String>,
+    /// Tasks that were there when the operator started and have not been looked at, and their Agents.
+    gathering: HashMap<TaskKey, String>,
+    /// How many of those each Agent has.
+    missing: HashMap<(String, String), usize>,
 }
 
 #[derive(Debug, Default)]
@@ -52,10 +56,15 @@ impl Queues {
         agent: &str,
         place: Place,
         limit: Option<usize>,
-    ) -> (Admission, Vec<TaskKey>) {
+    ) -> (Option<Admission>, Vec<TaskKey>) {
         self.count_under(task, agent);
+        let key = (task.namespace.to_string(), agent.to_owned());
+        let gathering = limit.is_some() && self.missing.contains_key(&key);
         let entry = self.agent(task, agent);
         let moved = entry.queue.wait(place);
+        if gathering && !entry.queue.is_active(&task.name) {
+            return (None, Vec::new());
+        }
         let admitted = entry.queue.admit(limit);
         let admission = entry.queue.admission(&task.name, limit);
         let mut others: Vec<TaskKey> = admitted
@@ -68,7 +77,7 @@ impl Queues {
             let place = entry.queue.waiting().position(|name| *name == *task.name).unwrap_or(usize::MAX);
             others.extend(entry.worth_telling(&task.namespace, place.saturating_add(1)));
         }
-        (admission, others)
+        (Some(admission), others)
     }
 
     /// The Task ended, went, or cannot start now. Answers at which Agent it had or wanted a place.
@@ -85,9 +94,52 @@ impl Queues {
         Some(key.1)
     }
 
+    /// The Task was there when the operator started, and may ask for a place at this Agent.
+    pub fn gather(&mut self, task: &TaskKey, agent: &str) {
+        if self.gathering.insert(task.clone(), agent.to_owned()).is_none() {
+            *self.missing.entry((task.namespace.to_string(), agent.to_owned())).or_default() += 1;
+        }
+    }
+
+    /// The Task has been looked at. Answers the Agent whose Tasks all have been by now, if it was the last one.
+    pub fn gathered(&mut self, task: &TaskKey) -> Option<String> {
+        let agent = self.gathering.remove(task)?;
+        let key = (task.namespace.to_string(), agent);
+        let missing = self.missing.get_mut(&key)?;
+        *missing -= 1;
+        if *missing > 0 {
+            return None;
+        }
+        self.missing.remove(&key);
+        Some(key.1)
+    }
+
+    /// All Tasks that were there have been looked at: admits the first ones. Answers all that wait, for none of them has
+    /// been told anything.
+    pub fn begin(&mut self, namespace: &str, agent: &str, limit: Option<usize>) -> Vec<TaskKey> {
+        let Some(entry) = self.by_agent.get_mut(&(namespace.to_owned(), agent.to_owned())) else { return Vec::new() };
+        let admitted = entry.queue.admit(limit);
+        admitted
+            .iter()
+            .map(String::as_str)
+            .chain(entry.queue.waiting())
+            .map(|name| TaskKey::new(namespace, name))
+            .collect()
+    }
+
+    /// Whether the Task is counted under an Agent.
+    #[must_use]
+    pub fn is_counted(&self, task: &TaskKey) -> bool {
+        self.agent_of.contains_key(task)
+    }
+
     /// Somebody left, or the limit changed: admits as many as there are places. Answers who must be looked at.
     pub fn advance(&mut self, namespace: &str, agent: &str, limit: Option<usize>) -> Vec<TaskKey> {
-        let Some(entry) = self.by_agent.get_mut(&(namespace.to_owned(), agent.to_owned())) else { return Vec::new() };
+        let key = (namespace.to_owned(), agent.to_owned());
+        if self.missing.contains_key(&key) {
+            return Vec::new();
+        }
+        let Some(entry) = self.by_agent.get_mut(&key) else { return Vec::new() };
         let mut looks: Vec<TaskKey> =
             entry.queue.admit(limit).iter().map(|name| TaskKey::new(namespace, name)).collect();
         looks.extend(entry.worth_telling(namespace, 0));
@@ -146,19 +198,39 @@ mod tests {
     fn a_place_that_becomes_free_goes_to_the_next() {
         let mut queues = Queues::default();
         let ask = |queues: &mut Queues, name: &str| queues.ask(&key(name), "a", place(name), Some(1));
-        assert_eq!(ask(&mut queues, "t1"), (Admission::Free, vec![]));
-        assert!(matches!(ask(&mut queues, "t2").0, Admission::Queued { position: 1, .. }));
-        assert!(matches!(ask(&mut queues, "t3").0, Admission::Queued { position: 2, .. }));
+        assert_eq!(ask(&mut queues, "t1"), (Some(Admission::Free), vec![]));
+        assert!(matches!(ask(&mut queues, "t2").0, Some(Admission::Queued { position: 1, .. })));
+        assert!(matches!(ask(&mut queues, "t3").0, Some(Admission::Queued { position: 2, .. })));
         assert_eq!(queues.leave(&key("t1")).as_deref(), Some("a"));
         // The first is admitted, the second has moved up.
         assert_eq!(queues.advance("n", "a", Some(1)), [key("t2"), key("t3")]);
-        assert_eq!(ask(&mut queues, "t2").0, Admission::Free);
+        assert_eq!(ask(&mut queues, "t2").0, Some(Admission::Free));
         assert_eq!(queues.counts("n", "a"), (1, 1));
         for name in ["t2", "t3"] {
             queues.leave(&key(name));
         }
         assert_eq!(queues.leave(&key("t3")), None);
         assert!(queues.by_agent.is_empty() && queues.agent_of.is_empty());
+    }
+
+    #[test]
+    fn at_the_start_nobody_is_admitted_before_it_is_known_who_is_first() {
+        let mut queues = Queues::default();
+        let names = ["low", "high", "other"];
+        names.iter().for_each(|name| queues.gather(&key(name), "a"));
+        let place = |name: &str| Place { priority: i32::from(name == "high"), ..place(name) };
+        let ask = |queues: &mut Queues, name: &str| queues.ask(&key(name), "a", place(name), Some(1)).0;
+        assert_eq!(ask(&mut queues, "low"), None);
+        assert_eq!(queues.gathered(&key("low")), None);
+        // Somebody who comes now waits like the others.
+        assert_eq!(ask(&mut queues, "new"), None);
+        assert_eq!(queues.gathered(&key("other")), None);
+        assert_eq!(ask(&mut queues, "high"), None);
+        assert_eq!(queues.gathered(&key("high")).as_deref(), Some("a"));
+        assert_eq!(queues.begin("n", "a", Some(1)), ["high", "low", "new"].map(key));
+        assert_eq!(ask(&mut queues, "high"), Some(Admission::Free));
+        assert!(matches!(ask(&mut queues, "low"), Some(Admission::Queued { position: 1, .. })));
+        assert!(queues.gathering.is_empty() && queues.missing.is_empty());
     }
 
     #[test]

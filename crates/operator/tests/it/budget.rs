@@ -22,7 +22,10 @@ async fn task_costs_one_config_map_one_secret_one_job_and_three_status_patches()
     cluster.engine().finish(&container.id, 0);
     cluster.wait_for_phase("t", TaskPhase::Completed).await?;
     let expect = [("create configmaps", 1), ("create jobs", 1), ("create secrets", 1), ("patch tasks/status", 3)];
-    assert_eq!(cluster.requests().writes(), BTreeMap::from(expect.map(|(what, n)| (what.to_owned(), n))));
+    let mut writes = cluster.requests().writes();
+    // Its Agent's status is written once a second at most, however many Tasks it has.
+    writes.remove("patch agents/status");
+    assert_eq!(writes, BTreeMap::from(expect.map(|(what, n)| (what.to_owned(), n))));
     cluster.shutdown().await;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The operator against an embedded Kubernetes whose containers follow a script.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod agent;
 mod batch;
 mod budget;
 mod crontask;
