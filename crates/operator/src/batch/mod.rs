@@ -40,7 +40,8 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         .modify(|batch| batch.metadata.managed_fields = None)
         .reflect(writer)
         .touched_objects();
-    let context = Arc::new(reconcile::Context::new(client, world, recorder, runs.clone(), batches));
+    let context =
+        Arc::new(reconcile::Context::new(client, world, recorder, config.metrics.clone(), runs.clone(), batches));
     let all_runs = runs.clone();
     let referring = move |batch: Batch| {
         let refers = |run: &Arc<BatchRun>| {

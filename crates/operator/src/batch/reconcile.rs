@@ -14,6 +14,7 @@ use kubetask_core::child::MakerKind;
 
 use crate::events::Recorder;
 use crate::make::{Error, Made, Workshop};
+use crate::metrics::Metrics;
 use crate::status::{self, CONFLICT_AGAIN, Memory};
 use crate::world::{TaskKey, World};
 
@@ -25,6 +26,7 @@ pub(super) struct Context {
     client: Client,
     world: World,
     recorder: Recorder,
+    metrics: Metrics,
     runs: Store<BatchRun>,
     batches: Store<Batch>,
     memory: Memory<TaskKey>,
@@ -35,10 +37,11 @@ impl Context {
         client: Client,
         world: World,
         recorder: Recorder,
+        metrics: Metrics,
         runs: Store<BatchRun>,
         batches: Store<Batch>,
     ) -> Self {
-        Self { client, world, recorder, runs, batches, memory: Memory::default() }
+        Self { client, world, recorder, metrics, runs, batches, memory: Memory::default() }
     }
 
     /// The Batch that a BatchRun names. Watches run behind: one that is not seen is asked for.
@@ -65,6 +68,13 @@ fn key_of(run: &BatchRun) -> TaskKey {
 
 /// Looks at a BatchRun.
 pub(super) async fn reconcile(run: Arc<BatchRun>, context: Arc<Context>) -> Result<Next, Error> {
+    let started = std::time::Instant::now();
+    let next = reconcile_one(run, &context).await;
+    context.metrics.reconciled("BatchRun", next.is_ok(), started.elapsed());
+    next
+}
+
+async fn reconcile_one(run: Arc<BatchRun>, context: &Context) -> Result<Next, Error> {
     let key = key_of(&run);
     if run.metadata.deletion_timestamp.is_some() {
         // What it made goes by its owner references.
@@ -74,7 +84,7 @@ pub(super) async fn reconcile(run: Arc<BatchRun>, context: Arc<Context>) -> Resu
         tracing::debug!(name = %key.name, namespace = %key.namespace, "the watch has not shown the last write yet");
         return Ok(Next::await_change());
     }
-    let next = look(&run, &key, &context).await;
+    let next = look(&run, &key, context).await;
     if !context.is_there(&run) {
         // It went meanwhile: what was remembered of it since must go too.
         context.world.lock().children.forget(MakerKind::BatchRun, &key);

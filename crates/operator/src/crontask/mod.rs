@@ -38,7 +38,14 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         .touched_objects();
     let timer = timer::Timer::new(config.clock.clone());
     let (wake, from_timer) = mpsc::unbounded_channel();
-    let context = Arc::new(reconcile::Context::new(client, world, recorder, timer.clone(), crons.clone()));
+    let context = Arc::new(reconcile::Context::new(
+        client,
+        world,
+        recorder,
+        config.metrics.clone(),
+        timer.clone(),
+        crons.clone(),
+    ));
     let controller = Controller::for_stream(watch, crons)
         .with_config(controller::Config::default().concurrency(config.concurrency))
         .reconcile_on(keys(from_timer))

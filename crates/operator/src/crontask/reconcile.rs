@@ -1,17 +1,20 @@
 //! One look at one CronTask: plan, make Tasks, tell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kubetask_api::CronTask;
+use kubetask_api::{CronTask, Task, labels, reasons};
 use kubetask_core::child::MakerKind;
-use kubetask_core::cron::plan;
+use kubetask_core::cron::{ON_TIME, plan};
 
 use super::timer::Timer;
 use crate::events::Recorder;
 use crate::make::{Error, Made, Workshop};
+use crate::metrics::Metrics;
 use crate::status::{self, CONFLICT_AGAIN, Memory};
 use crate::world::{TaskKey, World};
 
@@ -20,14 +23,35 @@ pub(super) struct Context {
     client: Client,
     world: World,
     recorder: Recorder,
+    metrics: Metrics,
     timer: Timer,
     crons: Store<CronTask>,
     memory: Memory<TaskKey>,
 }
 
 impl Context {
-    pub(super) fn new(client: Client, world: World, recorder: Recorder, timer: Timer, crons: Store<CronTask>) -> Self {
-        Self { client, world, recorder, timer, crons, memory: Memory::default() }
+    pub(super) fn new(
+        client: Client,
+        world: World,
+        recorder: Recorder,
+        metrics: Metrics,
+        timer: Timer,
+        crons: Store<CronTask>,
+    ) -> Self {
+        Self { client, world, recorder, metrics, timer, crons, memory: Memory::default() }
+    }
+
+    /// A run's Task was created: how late.
+    fn created(&self, task: &Task) {
+        self.metrics.cron_run("created");
+        let due = task.metadata.annotations.as_ref().and_then(|a| a.get(labels::SCHEDULED_AT));
+        if let Some(due) = due.and_then(|at| at.parse::<Timestamp>().ok()) {
+            let late = self.timer.now().duration_since(due);
+            // Runs that were missed are not late, they are made up for.
+            if late <= ON_TIME {
+                self.metrics.cron_skew(Duration::try_from(late).unwrap_or_default());
+            }
+        }
     }
 
     /// Whether the CronTask is still there.
@@ -43,6 +67,13 @@ fn key_of(cron: &CronTask) -> TaskKey {
 
 /// Looks at a CronTask.
 pub(super) async fn reconcile(cron: Arc<CronTask>, context: Arc<Context>) -> Result<Next, Error> {
+    let started = std::time::Instant::now();
+    let next = reconcile_one(cron, &context).await;
+    context.metrics.reconciled("CronTask", next.is_ok(), started.elapsed());
+    next
+}
+
+async fn reconcile_one(cron: Arc<CronTask>, context: &Context) -> Result<Next, Error> {
     let key = key_of(&cron);
     if cron.metadata.deletion_timestamp.is_some() {
         // What it made goes by its owner references.
@@ -53,7 +84,7 @@ pub(super) async fn reconcile(cron: Arc<CronTask>, context: Arc<Context>) -> Res
         tracing::debug!(name = %key.name, namespace = %key.namespace, "the watch has not shown the last write yet");
         return Ok(Next::await_change());
     }
-    let next = look(&cron, &key, &context).await;
+    let next = look(&cron, &key, context).await;
     if !context.is_there(&cron) {
         // It went meanwhile: what was remembered of it since must go too.
         context.timer.set(&key, None);
@@ -74,7 +105,10 @@ async fn look(cron: &CronTask, key: &TaskKey, context: &Context) -> Result<Next,
     let mut refused = None;
     for new in &planned.create {
         match workshop.create(new).await? {
-            Made::Now => context.recorder.publish(cron, &new.note),
+            Made::Now => {
+                context.recorder.publish(cron, &new.note);
+                context.created(&new.task);
+            }
             Made::Before => {}
             Made::Refused(said) => {
                 refused = Some(said);
@@ -102,7 +136,15 @@ async fn look(cron: &CronTask, key: &TaskKey, context: &Context) -> Result<Next,
             // What is finished is deleted only once its run is remembered.
             return Ok(Next::requeue(CONFLICT_AGAIN));
         }
-        planned.events.iter().for_each(|note| context.recorder.publish(cron, note));
+        for note in &planned.events {
+            context.recorder.publish(cron, note);
+            match note.reason {
+                reasons::SKIPPED => context.metrics.cron_run("skipped"),
+                reasons::MISSED_SCHEDULE => context.metrics.cron_run("missed"),
+                reasons::TASK_REJECTED => context.metrics.cron_run("failed"),
+                _ => {}
+            }
+        }
         context.memory.written(key, written);
     }
     for child in &planned.delete {
