@@ -280,7 +280,8 @@ async fn crontask_runs_never_twice_and_are_never_lost_whatever_happens() -> anyh
     let (mut cluster, clock) = asleep_with("2027-01-01T00:00:30Z", Some(faults.clone())).await?;
     for n in 0..CRONS {
         let spec = "{schedule: '* * * * *', catchUp: All, concurrencyPolicy: Allow, successfulTasksHistoryLimit: 100}";
-        cluster.apply(&cron(&format!("c{n}"), spec)).await?;
+        // The Tasks are suspended: this is about their creation.
+        cluster.apply(&cron(&format!("c{n}"), spec).replace("prompt: hi", "prompt: hi, suspend: true")).await?;
         promise(&cluster, &format!("c{n}"), "2027-01-01T00:01:00Z").await?;
     }
     for minute in 0..=MINUTES {
