@@ -5,6 +5,7 @@ mod crd;
 mod crud;
 mod delete;
 mod discovery;
+mod fuzz;
 mod histories;
 mod hostile;
 mod list;

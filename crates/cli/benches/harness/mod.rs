@@ -85,6 +85,16 @@ impl Server {
         (server, Start { ready, serving: started.elapsed() })
     }
 
+    /// Processor time used so far.
+    #[allow(dead_code, reason = "not every benchmark counts it")]
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+        // A tick is 10 ms on every Linux that runs here.
+        Duration::from_millis(10 * ticks)
+    }
+
     pub(crate) fn rss_mib(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
