@@ -169,3 +169,71 @@ async fn a_daemon_is_shared() {
     assert_eq!(one.exec(&id, as_user).await.1, "1000\n");
     one.engine.stop(&id, Duration::ZERO).await.unwrap();
 }
+
+/// A way to the daemon that can be cut, as when the daemon is restarted with live restore.
+struct Way {
+    socket: std::path::PathBuf,
+    daemon: std::path::PathBuf,
+    serving: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Way {
+    fn open(&mut self) {
+        let _ = std::fs::remove_file(&self.socket);
+        let (listener, daemon) = (tokio::net::UnixListener::bind(&self.socket).unwrap(), self.daemon.clone());
+        self.serving = Some(tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let daemon = daemon.clone();
+                connections.spawn(async move {
+                    let mut far = tokio::net::UnixStream::connect(daemon).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        }));
+    }
+
+    /// Nobody listens, and every connection ends.
+    async fn cut(&mut self) {
+        let serving = self.serving.take().unwrap();
+        serving.abort();
+        let _ = serving.await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_daemon_goes_and_comes_back() {
+    let Some(world) = World::docker().await else { return };
+    let used = std::fs::read_to_string(world.path("docker/socket")).ok();
+    let daemon = match used {
+        Some(daemon) => daemon,
+        None => {
+            world.run(&world.sh("true")).await;
+            std::fs::read_to_string(world.path("docker/socket")).unwrap()
+        }
+    };
+    let mut way = Way { socket: world.path("way.sock"), daemon: daemon.into(), serving: None };
+    way.open();
+    let engine = Arc::new(DockerEngine::with_sockets(world.path("other"), vec![way.socket.clone()]));
+    let go = world.directory("go");
+    let mut spec = world.sh("echo before; while ! test -e /go/on; do sleep 0.05; done; echo after; exit 6");
+    spec.mounts.push(crate::world::mount(go.clone(), "/go", false));
+    engine.start(&spec).await.unwrap();
+    world.printed(&spec, "before").await;
+    let waiting = tokio::spawn({
+        let (engine, id) = (Arc::clone(&engine), spec.id.clone());
+        async move { engine.wait(&id).await }
+    });
+    way.cut().await;
+    let is_away =
+        |error: Option<EngineError>| assert!(matches!(error, Some(EngineError::Unavailable { .. })), "{error:?}");
+    is_away(waiting.await.unwrap().err());
+    is_away(engine.inspect(&spec.id).await.err());
+    is_away(engine.list(None).await.err());
+    // The container goes on meanwhile, and what it said is not lost.
+    std::fs::write(go.join("on"), "").unwrap();
+    way.open();
+    assert_eq!(engine.wait(&spec.id).await.unwrap().code, 6);
+    assert_eq!(text(&spec.log.path), "before\nafter\n");
+    engine.remove(&spec.id).await.unwrap();
+}

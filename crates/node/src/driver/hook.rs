@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ExecAction, HTTPGetAction, LifecycleHandler, TCPSocketAction};
+use k8s_openapi::api::core::v1::{ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kubetask_engine::traits::{ExecSpec, Session};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Driver;
 use super::launch::{Launch, uid};
+use super::wire;
 use crate::machine::{Event, Hook, ProbeKind};
 use crate::names;
 
@@ -51,10 +52,11 @@ impl Driver {
                         .unwrap_or_else(|_| Err(format!("command timed out: {command:?} timed out after {seconds}s")));
                 }
                 let run = async {
-                    match (&probe.http_get, &probe.tcp_socket) {
-                        (Some(action), _) => launch.http_get(action).await,
-                        (None, Some(action)) => launch.connect(action).await,
-                        (None, None) => Err("gRPC probes are not supported by this node".to_owned()),
+                    match (&probe.http_get, &probe.tcp_socket, &probe.grpc) {
+                        (Some(action), ..) => launch.http_get(action).await,
+                        (None, Some(action), _) => launch.connect(action).await,
+                        (None, None, Some(action)) => launch.grpc(action).await,
+                        (None, None, None) => Err("missing probe handler".to_owned()),
                     }
                 };
                 let late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
@@ -126,32 +128,47 @@ impl Launch {
         open(&host, port).await.map(drop)
     }
 
+    async fn grpc(&self, action: &GRPCAction) -> Result<(), String> {
+        let port = self.port(&IntOrString::Int(action.port))?;
+        let host = &self.shared.facts.address;
+        let stream = open(host, port).await?;
+        wire::grpc(stream, &format!("{host}:{port}"), action.service.as_deref().unwrap_or_default()).await
+    }
+
     async fn http_get(&self, action: &HTTPGetAction) -> Result<(), String> {
-        if action.scheme.as_deref() == Some("HTTPS") {
-            return Err("HTTPS probes are not supported by this node".to_owned());
-        }
+        let scheme = if action.scheme.as_deref() == Some("HTTPS") { "https" } else { "http" };
         let port = self.port(&action.port)?;
         let host =
             action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| self.shared.facts.address.clone());
         let path = action.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
         let path = if path.starts_with('/') { path } else { format!("/{path}") };
-        let url = format!("http://{host}:{port}{path}");
+        let url = format!("{scheme}://{host}:{port}{path}");
         let request = request(&host, port, &path, action)?;
-        let mut stream = open(&host, port).await.map_err(|error| format!("Get {url:?}: {error}"))?;
-        let failed = |error: std::io::Error| format!("Get {url:?}: {error}");
-        stream.write_all(request.as_bytes()).await.map_err(failed)?;
-        let mut head = Vec::new();
-        while head.len() < HEAD && !head.contains(&b'\n') {
-            if stream.read_buf(&mut head).await.map_err(failed)? == 0 {
-                break;
-            }
-        }
-        match status_code(&head) {
+        let told = |error: String| format!("Get {url:?}: {error}");
+        let stream = open(&host, port).await.map_err(told)?;
+        let head = match scheme {
+            "https" => exchange(wire::tls(stream, &host).await.map_err(told)?, &request).await,
+            _ => exchange(stream, &request).await,
+        };
+        match status_code(&head.map_err(|error| told(error.to_string()))?) {
             Some(200..400) => Ok(()),
             Some(code) => Err(format!("HTTP probe failed with statuscode: {code}")),
             None => Err(format!("Get {url:?}: malformed HTTP response")),
         }
     }
+}
+
+/// Sends a request, and reads the first line of the answer.
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> std::io::Result<Vec<u8>> {
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
+    let mut head = Vec::new();
+    while head.len() < HEAD && !head.contains(&b'\n') {
+        if stream.read_buf(&mut head).await? == 0 {
+            break;
+        }
+    }
+    Ok(head)
 }
 
 /// The text of a request; nothing in it may begin another line.

@@ -9,6 +9,8 @@ mod launch;
 pub(crate) mod prepare;
 mod publish;
 mod security;
+mod usage;
+mod wire;
 
 use std::collections::HashMap;
 use std::sync::Arc;

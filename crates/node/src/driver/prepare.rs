@@ -66,6 +66,7 @@ impl Driver {
             Ok(places) => {
                 self.places = Arc::new(places);
                 if !done.again {
+                    self.watch_usage();
                     self.handle(Event::Prepared(Ok(())));
                 }
             }

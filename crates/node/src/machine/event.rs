@@ -17,6 +17,8 @@ pub(crate) enum Event {
     Bound,
     /// Volumes are in place, or the kubelet's words for each that is not.
     Prepared(Result<(), Vec<String>>),
+    /// It used more than it may: the kubelet's words for what.
+    Evict(String),
     /// Something the pod refers to changed: try again now what failed.
     Poke,
     /// A container runs. `adopted`: it did already before this process began.

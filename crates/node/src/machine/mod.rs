@@ -34,8 +34,8 @@ enum Volumes {
 /// Why a whole pod is being ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// It ran longer than `activeDeadlineSeconds`.
-    Deadline,
+    /// It ran longer than `activeDeadlineSeconds`, or used more than it may.
+    CutShort,
     /// Its object is being deleted.
     Deleted,
 }
@@ -70,7 +70,8 @@ pub(crate) struct Machine {
     start_time: Timestamp,
     ending: Option<Ending>,
     stopping_since: Option<Timestamp>,
-    deadline_exceeded: bool,
+    /// Why it is ended before its time: reason and message for its status.
+    cut_short: Option<(&'static str, String)>,
     settled: Option<Settled>,
     finalized: bool,
     gone: bool,
@@ -100,7 +101,10 @@ impl Machine {
             start_time: status.start_time.map_or(now, |time| time.0),
             ending: None,
             stopping_since: None,
-            deadline_exceeded: status.reason.as_deref() == Some(DEADLINE_EXCEEDED),
+            cut_short: [DEADLINE_EXCEEDED, EVICTED]
+                .into_iter()
+                .find(|reason| status.reason.as_deref() == Some(*reason))
+                .map(|reason| (reason, status.message.clone().unwrap_or_default())),
             settled: match status.phase.as_deref() {
                 Some("Succeeded") => Some(Settled::Succeeded),
                 Some("Failed") => Some(Settled::Failed),
@@ -151,6 +155,7 @@ impl Machine {
             }
             Event::Prepared(Err(messages)) => self.mount_failed(now, messages, &mut out),
             Event::Poke => self.poke(now),
+            Event::Evict(message) => self.evict(message, &mut out),
             Event::Started { slot, attempt, at, adopted } if self.is_current(slot, attempt) => {
                 self.container_started(slot, now, at, adopted, &mut out);
             }
@@ -240,6 +245,14 @@ impl Machine {
         }
     }
 
+    /// It used more than it may.
+    fn evict(&mut self, message: String, out: &mut Vec<Command>) {
+        if self.settled.is_none() && self.cut_short.is_none() {
+            self.cut_short = Some((EVICTED, message.clone()));
+            out.push(Command::Emit { warning: true, reason: EVICTED, message, slot: None });
+        }
+    }
+
     fn deadline(&self) -> Option<Timestamp> {
         let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
         Some(after(self.start_time, Duration::from_secs(u64::try_from(seconds).ok()?)))
@@ -255,14 +268,13 @@ impl Machine {
             }
             return;
         }
-        if self.settled.is_none() && !self.deadline_exceeded && self.deadline().is_some_and(|at| at <= now) {
-            self.deadline_exceeded = true;
-            self.ending = self.ending.or(Some(Ending::Deadline));
+        if self.settled.is_none() && self.cut_short.is_none() && self.deadline().is_some_and(|at| at <= now) {
             let message = DEADLINE_MESSAGE.to_owned();
+            self.cut_short = Some((DEADLINE_EXCEEDED, message.clone()));
             out.push(Command::Emit { warning: false, reason: DEADLINE_EXCEEDED, message, slot: None });
         }
-        if self.deadline_exceeded && self.settled.is_none() {
-            self.ending = self.ending.or(Some(Ending::Deadline));
+        if self.cut_short.is_some() && self.settled.is_none() {
+            self.ending = self.ending.or(Some(Ending::CutShort));
         }
         if self.bound && self.pod.metadata.deletion_timestamp.is_some() {
             self.ending = Some(Ending::Deleted);
@@ -355,7 +367,7 @@ impl Machine {
             return;
         }
         let mains_well = self.slots.iter().filter(|slot| slot.kind == Kind::Main).all(Slot::succeeded);
-        let well = mains_well && !self.deadline_exceeded;
+        let well = mains_well && self.cut_short.is_none();
         self.settled = Some(if well { Settled::Succeeded } else { Settled::Failed });
     }
 
@@ -376,6 +388,7 @@ impl Machine {
 }
 
 const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+const EVICTED: &str = "Evicted";
 const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
 
 fn after(time: Timestamp, wait: Duration) -> Timestamp {

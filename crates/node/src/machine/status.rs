@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::event::End;
 use super::slot::{Kind, Slot, State, back_off};
-use super::{DEADLINE_EXCEEDED, DEADLINE_MESSAGE, Machine, Settled, Volumes, full_name};
+use super::{EVICTED, Machine, Settled, Volumes, full_name};
 use crate::names;
 use crate::qos;
 
@@ -23,7 +23,7 @@ impl Machine {
         }
         let address = &self.host.address;
         let began = self.volumes == Volumes::Ready || self.slots.iter().any(|slot| slot.attempt.is_some());
-        let deadline = self.deadline_exceeded && self.settled.is_some();
+        let cut_short = self.cut_short.as_ref().filter(|_| self.settled.is_some());
         let old = self.pod.status.as_ref();
         let of = |init: bool| -> Vec<ContainerStatus> {
             let slots = self.slots.iter().filter(|slot| (slot.kind != Kind::Main) == init);
@@ -44,8 +44,8 @@ impl Machine {
             qos_class: Some(
                 old.and_then(|old| old.qos_class.clone()).unwrap_or_else(|| qos::class(&self.pod).to_owned()),
             ),
-            reason: deadline.then(|| DEADLINE_EXCEEDED.to_owned()),
-            message: deadline.then(|| DEADLINE_MESSAGE.to_owned()),
+            reason: cut_short.map(|(reason, _)| (*reason).to_owned()),
+            message: cut_short.map(|(_, message)| message.clone()),
             observed_generation: self.pod.metadata.generation,
             ..PodStatus::default()
         })
@@ -155,6 +155,9 @@ impl Machine {
         let mut fresh = vec![self.ready_to_start(), self.initialized(), self.ready(), self.containers_ready()];
         if self.bound {
             fresh.push(("PodScheduled", true, None, None));
+        }
+        if let Some((EVICTED, message)) = &self.cut_short {
+            fresh.push(("DisruptionTarget", true, Some("TerminationByKubelet"), Some(message.clone())));
         }
         let conditions = fresh.into_iter().map(|(type_, status, reason, message)| {
             let status = if status { "True" } else { "False" };

@@ -34,6 +34,22 @@ fn deletion_ends_containers_and_then_the_object() {
 }
 
 #[test]
+fn eviction_ends_a_pod_for_good() {
+    check(
+        &one("Always"),
+        &up("! evict too much => Evicted: too much, Killing: Stopping container main, kill main#0 5s
+             evict more =>
+             ended main#0 137 =>
+             phase == Failed
+             reason == Evicted
+             message == too much
+             conditions.DisruptionTarget.reason == TerminationByKubelet
+             tick =>"),
+    );
+    check(&one("Never"), &up("ended main#0 0 =>\nevict too late =>\nphase == Succeeded"));
+}
+
+#[test]
 fn hooks() {
     let spec =
         one_with("Always", json!({"lifecycle": {"postStart": {"exec": {}}, "preStop": {"sleep": {"seconds": 1}}}}));
