@@ -1,7 +1,7 @@
 //! [`Pods`]: what the controllers know about all Pods. One watch for all of them; of each Pod only the [`Facts`] that
 //! decisions need are kept.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -40,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) version: u64,
     /// Name and uid of the Job that controls it.
     pub(crate) job: Option<(String, String)>,
+    /// The labels of a Pod that nobody controls: somebody may want it.
+    pub(crate) loose_labels: Option<BTreeMap<String, String>>,
     pub(crate) created: Option<Timestamp>,
     /// Since when it is being deleted.
     pub(crate) deleting: Option<Timestamp>,
@@ -104,6 +106,10 @@ impl Facts {
             uid: meta.uid.clone().unwrap_or_default(),
             version: requests::version(pod),
             job: owner.map(|o| (o.name.clone(), o.uid.clone())),
+            loose_labels: match meta.owner_references.iter().flatten().any(|o| o.controller == Some(true)) {
+                true => None,
+                false => meta.labels.clone(),
+            },
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             deleting: meta.deletion_timestamp.as_ref().map(|t| t.0),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
@@ -126,6 +132,8 @@ type Listener = Box<dyn Fn(&Facts) + Send + Sync>;
 struct Inner {
     by_key: HashMap<String, Arc<Facts>>,
     by_job: HashMap<String, HashSet<String>>,
+    /// Keys of Pods that nobody controls.
+    loose: HashSet<String>,
     /// The uids of Pods that went lately: a late answer must not bring them back.
     gone: VecDeque<String>,
 }
@@ -179,6 +187,13 @@ impl Pods {
         let mut pods: Vec<_> = keys.filter_map(|key| inner.by_key.get(key).cloned()).collect();
         pods.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
         pods
+    }
+
+    /// The Pods of a namespace that nobody controls.
+    pub(crate) fn loose(&self, namespace: &str) -> Vec<Arc<Facts>> {
+        let inner = self.lock();
+        let pods = inner.loose.iter().filter_map(|key| inner.by_key.get(key));
+        pods.filter(|pod| pod.namespace == namespace).cloned().collect()
     }
 
     /// Pods for which `wanted` holds.
@@ -264,6 +279,11 @@ impl Inner {
         if let Some((_, uid)) = &facts.job {
             self.by_job.entry(uid.clone()).or_default().insert(key.clone());
         }
+        if facts.loose_labels.is_some() {
+            self.loose.insert(key.clone());
+        } else {
+            self.loose.remove(&key);
+        }
         let facts = Arc::new(facts);
         let before = known.filter(|known| known.job != facts.job);
         self.by_key.insert(key, facts.clone());
@@ -290,6 +310,7 @@ impl Inner {
             && let Some(pod) = self.by_key.remove(key)
         {
             self.unlink(key, pod);
+            self.loose.remove(key);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! keeps the picture: the Jobs, and (shared) the Pods.
 
 mod act;
+mod adopt;
 mod backoff;
 mod conditions;
 mod failure_policy;
@@ -156,6 +157,7 @@ impl Controller {
             None if pod.is_tracked() => self.queue.add(Key::Orphan(pod.key())),
             None => {}
         }
+        self.takers(pod).into_iter().for_each(|key| self.queue.add(Key::Job(key)));
     }
 
     /// The Job that controls the Pod, if it exists.
@@ -190,6 +192,7 @@ impl Controller {
             if spec.and_then(|s| s.managed_by.as_deref()).is_some_and(|m| m != "kubernetes.io/job-controller") {
                 return Ok(Next::Wait);
             }
+            self.adopt(&job).await?;
             let pods = self.pods.of_job(job.metadata.uid.as_deref().unwrap_or_default());
             let now = Timestamp::now();
             let plan = plan::plan(&job, &pods, now, failure.is_some());

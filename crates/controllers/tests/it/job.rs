@@ -220,3 +220,41 @@ async fn a_hundred_jobs_at_once() -> Result<()> {
     println!("100 jobs from creation to completion: {:?}", started.elapsed());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takes_pods_that_nobody_controls_and_it_selects() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let pods = cluster.api::<Pod>();
+    let labels = json!({ "app": "a" });
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "lost", "labels": labels, "annotations": { "test/script": "run" } },
+        "spec": { "containers": [{ "name": "main", "image": "i" }], "restartPolicy": "Never" },
+    });
+    create(&pods, pod).await?;
+    // The controller must know of it first: it counts what it sees.
+    cluster
+        .until("the pod to run", async |_| {
+            let running = pods.get("lost").await?.status.is_some_and(|s| s.phase.as_deref() == Some("Running"));
+            Ok(running.then_some(()))
+        })
+        .await?;
+    let mut body = job("j", "run", json!({ "manualSelector": true, "selector": { "matchLabels": labels } }));
+    body["spec"]["template"]["metadata"]["labels"] = labels.clone();
+    let made = create(&cluster.api::<Job>(), body).await?;
+    let owned = cluster
+        .until("the job to take the pod", async |_| {
+            let pod = pods.get("lost").await?;
+            Ok((!pod.owner_references().is_empty()).then_some(pod))
+        })
+        .await?;
+    let owner = &owned.owner_references()[0];
+    assert_eq!((Some(&owner.uid), owner.controller), (made.metadata.uid.as_ref(), Some(true)));
+    assert_eq!(owned.finalizers(), ["batch.kubernetes.io/job-tracking"]);
+    let active = async |c: &Cluster| {
+        let status = c.api::<Job>().get("j").await?.status.unwrap_or_default();
+        Ok((status.active == Some(1)).then_some(()))
+    };
+    cluster.until("one active pod", active).await?;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Pods that nobody controls and that a Job's selector selects become the Job's: that is how a Job which was deleted
+//! without its Pods goes on when it is created again with the same selector.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::api::{Api, Patch};
+use serde_json::json;
+
+use super::Controller;
+use super::conditions;
+use crate::error::{Answer, Result, Step};
+use crate::pods::{Facts, TRACKING};
+use crate::requests;
+
+/// Whether the Job would take the Pod.
+pub(super) fn wants(job: &Job, pod: &Facts) -> bool {
+    let status = job.status.clone().unwrap_or_default();
+    let at_work = job.metadata.deletion_timestamp.is_none() && conditions::finished(&status).is_none();
+    let same_namespace = job.metadata.namespace.as_deref() == Some(pod.namespace.as_str());
+    let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    match (&pod.loose_labels, selector) {
+        (Some(labels), Some(selector)) => {
+            at_work && same_namespace && pod.deleting.is_none() && selects(selector, labels)
+        }
+        _ => false,
+    }
+}
+
+/// An empty selector selects nothing here: a Job never takes all Pods of a namespace.
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let wanted = selector.match_labels.iter().flatten();
+    let mut expressions = selector.match_expressions.iter().flatten();
+    let any = selector.match_labels.as_ref().is_some_and(|wanted| !wanted.is_empty())
+        || selector.match_expressions.as_ref().is_some_and(|expressions| !expressions.is_empty());
+    any && wanted.into_iter().all(|(key, value)| labels.get(key) == Some(value))
+        && expressions.all(|expression| {
+            let values = expression.values.as_deref().unwrap_or_default();
+            let have = labels.get(&expression.key);
+            match expression.operator.as_str() {
+                "In" => have.is_some_and(|value| values.contains(value)),
+                "NotIn" => have.is_none_or(|value| !values.contains(value)),
+                "Exists" => have.is_some(),
+                "DoesNotExist" => have.is_none(),
+                _ => false,
+            }
+        })
+}
+
+impl Controller {
+    /// Jobs that would take a Pod which nobody controls.
+    pub(super) fn takers(&self, pod: &Facts) -> Vec<String> {
+        if pod.loose_labels.is_none() {
+            return Vec::new();
+        }
+        let jobs = self.jobs();
+        jobs.iter().filter(|(_, job)| wants(job, pod)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Takes all Pods that the Job wants.
+    pub(super) async fn adopt(&self, job: &Job) -> Result<()> {
+        let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
+        let wanted: Vec<Arc<Facts>> = self.pods.loose(namespace).into_iter().filter(|pod| wants(job, pod)).collect();
+        for pod in wanted {
+            let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
+            let owner = json!({
+                "apiVersion": "batch/v1", "kind": "Job", "name": job.metadata.name, "uid": job.metadata.uid,
+                "controller": true, "blockOwnerDeletion": true,
+            });
+            let body = json!({"metadata": {"uid": pod.uid, "ownerReferences": [owner], "finalizers": [TRACKING]}});
+            match api.patch(&pod.name, &requests::patch(), &Patch::Strategic(body)).await.unless_missing() {
+                Ok(Some(changed)) => self.pods.changed(&changed),
+                Ok(None) => self.pods.vanished(&pod),
+                Err(error) => return Err(error).step("adopt pod", pod.key()),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn job(extra: Value) -> Job {
+        let mut job = json!({"metadata": {"name": "j", "namespace": "ns", "uid": "u"},
+            "spec": {"selector": {"matchLabels": {"app": "a"}}, "template": {}}});
+        json_patch(&mut job, &extra);
+        serde_json::from_value(job).unwrap()
+    }
+
+    fn json_patch(value: &mut Value, extra: &Value) {
+        for (name, member) in extra.as_object().into_iter().flatten() {
+            match member {
+                Value::Object(_) if value[name].is_object() => json_patch(&mut value[name], member),
+                other => value[name] = other.clone(),
+            }
+        }
+    }
+
+    fn loose(labels: &[(&str, &str)]) -> Facts {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Facts { namespace: "ns".to_owned(), loose_labels: Some(labels), ..Facts::default() }
+    }
+
+    #[test]
+    fn jobs_want_what_they_select() {
+        let plain = job(json!({}));
+        assert!(wants(&plain, &loose(&[("app", "a"), ("more", "b")])));
+        assert!(!wants(&plain, &loose(&[("app", "b")])));
+        assert!(!wants(&plain, &Facts { namespace: "other".to_owned(), ..loose(&[("app", "a")]) }));
+        let controlled = Facts { loose_labels: None, ..loose(&[("app", "a")]) };
+        assert!(!wants(&plain, &controlled));
+        let nothing = job(json!({"spec": {"selector": {"matchLabels": null}}}));
+        assert!(!wants(&nothing, &loose(&[("app", "a")])));
+        let expression = json!([{"key": "tier", "operator": "NotIn", "values": ["x"]}]);
+        let picky = job(json!({"spec": {"selector": {"matchExpressions": expression}}}));
+        assert!(wants(&picky, &loose(&[("app", "a")])));
+        assert!(!wants(&picky, &loose(&[("app", "a"), ("tier", "x")])));
+        let finished = job(json!({"status": {"conditions": [{"type": "Complete", "status": "True"}]}}));
+        assert!(!wants(&finished, &loose(&[("app", "a")])));
+    }
+}
