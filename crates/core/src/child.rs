@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kubetask_api::{API_VERSION, Task, TaskPhase, labels};
+use kubetask_api::{API_VERSION, Task, TaskPhase, conditions, labels};
 
 /// A kind that makes Tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,7 +75,12 @@ pub struct Child {
     pub going: bool,
     /// Its index, where a BatchRun made it.
     pub index: Option<usize>,
+    /// It is in the archive, or is not to be archived.
+    pub archived: bool,
 }
+
+/// The condition of a Task that is in the archive, and the annotation of one that is not to be.
+const ARCHIVED: (&str, &str) = ("Archived", "kubetask.io/skip-archive");
 
 impl Child {
     /// What its maker looks at of a Task.
@@ -89,6 +94,8 @@ impl Child {
             completed: task.status.as_ref().and_then(|s| s.completion_time.as_ref()).map(|t| t.0),
             going: metadata.deletion_timestamp.is_some(),
             index: index.and_then(|index| index.parse().ok()),
+            archived: task.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, ARCHIVED.0))
+                || metadata.annotations.as_ref().and_then(|a| a.get(ARCHIVED.1)).is_some_and(|v| v == "true"),
         }
     }
 
@@ -138,6 +145,8 @@ mod tests {
         let mut task = Task::new("t", TaskSpec::default());
         task.metadata.annotations = Some([(labels::BATCH_INDEX.to_owned(), "7".to_owned())].into());
         let child = Child::of(&task);
-        assert_eq!((child.index, child.is_open(), child.going), (Some(7), true, false));
+        assert_eq!((child.index, child.is_open(), child.going, child.archived), (Some(7), true, false, false));
+        task.metadata.annotations = Some([(ARCHIVED.1.to_owned(), "true".to_owned())].into());
+        assert!(Child::of(&task).archived);
     }
 }

@@ -93,6 +93,14 @@ impl Workshop<'_> {
         }
     }
 
+    /// Whether the Task must be written to the archive of its namespace before it is deleted. Its maker is looked at again
+    /// when it was.
+    pub(crate) fn wants_archive(&self, child: &Child) -> bool {
+        let state = self.world.lock();
+        let config = state.configs.get(&*self.maker.namespace);
+        config.is_some_and(|config| config.spec.archive.is_some()) && !child.archived
+    }
+
     /// Stops a Task's agent.
     pub(crate) async fn stop(&self, child: &Child) -> Result<(), Error> {
         let patch = json!({"metadata": {"uid": child.uid}, "spec": {"stop": true}});

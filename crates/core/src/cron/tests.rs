@@ -341,6 +341,7 @@ fn history_is_limited() {
             completed: Some(t(&format!("2025-12-0{n}T09:00:00Z"))),
             going: false,
             index: None,
+            archived: false,
         };
         world.children.push(child);
     }

@@ -1,6 +1,7 @@
 //! One look at one BatchRun: plan, make Tasks, tell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future;
 use k8s_openapi::jiff::Timestamp;
@@ -20,6 +21,9 @@ use crate::world::{TaskKey, World};
 
 /// How many Tasks of one BatchRun are created or deleted at a time.
 const AT_A_TIME: usize = 8;
+
+/// How soon to look again whether what is to be run again has been archived; mostly the watch tells before.
+const ARCHIVED_AGAIN: Duration = Duration::from_secs(5);
 
 /// What all looks share.
 pub(super) struct Context {
@@ -102,6 +106,10 @@ async fn look(run: &BatchRun, key: &TaskKey, context: &Context) -> Result<Next, 
     let now = Timestamp::now();
     let mut children = workshop.children();
     let first = plan(now, run, batch, &children, None);
+    if first.delete.iter().any(|child| workshop.wants_archive(child)) {
+        // What failed is run again once it is archived.
+        return Ok(Next::requeue(ARCHIVED_AGAIN));
+    }
     for some in first.delete.chunks(AT_A_TIME) {
         future::try_join_all(some.iter().map(|child| workshop.delete(child))).await?;
     }

@@ -147,7 +147,7 @@ async fn look(cron: &CronTask, key: &TaskKey, context: &Context) -> Result<Next,
         }
         context.memory.written(key, written);
     }
-    for child in &planned.delete {
+    for child in planned.delete.iter().filter(|child| !workshop.wants_archive(child)) {
         workshop.delete(child).await?;
     }
     context.timer.set(key, planned.wake_at);

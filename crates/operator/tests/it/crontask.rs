@@ -312,3 +312,29 @@ async fn crontask_runs_never_twice_and_are_never_lost_whatever_happens() -> anyh
     cluster.shutdown().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn crontask_many_that_are_due_at_once_are_created_together() -> anyhow::Result<()> {
+    const CRONS: usize = 150;
+    let (mut cluster, clock) = asleep("2027-01-01T08:00:00Z").await?;
+    for n in 0..CRONS {
+        let cron = cron(&format!("c{n}"), "{schedule: '0 9 * * *', catchUp: Skip}");
+        cluster.apply(&cron.replace("prompt: hi", "prompt: hi, suspend: true")).await?;
+    }
+    cluster.start_operator();
+    for n in 0..CRONS {
+        wait_for(&cluster, &format!("c{n}"), "promised", next_is("2027-01-01T09:00:00Z")).await?;
+    }
+    let writes = cluster.requests().count("patch", "crontasks/status");
+    assert_eq!(writes, CRONS, "nobody is looked at who is not due");
+    clock.set(t("2027-01-01T08:59:59Z"));
+    for n in 0..CRONS {
+        wait_for(&cluster, &format!("c{n}"), "past nine", next_is("2027-01-02T09:00:00Z")).await?;
+    }
+    assert_eq!(tasks(&cluster).await?.len(), CRONS);
+    assert_eq!(cluster.requests().count("create", "tasks"), CRONS);
+    // One status for each run that began, and one for what was seen of its Task at most.
+    assert!(cluster.requests().count("patch", "crontasks/status") <= writes + 2 * CRONS);
+    cluster.shutdown().await;
+    Ok(())
+}
