@@ -282,7 +282,9 @@ impl ContainerEngine for DockerEngine {
                 return Ok(exit);
             }
             match self.api.call_for_ever(&format!("/containers/{}/wait", self.name_of(id))).await {
-                Ok(_) | Err(EngineError::Io { .. }) => {}
+                Ok(_) => {}
+                // It may just have been removed: the next look says so.
+                Err(EngineError::Io { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
                 Err(error) => return Err(error),
             }
         }
