@@ -10,6 +10,7 @@ mod kubectl_queries;
 mod node;
 mod proxy;
 mod python;
+mod slow;
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
