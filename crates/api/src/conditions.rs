@@ -23,6 +23,8 @@ words! {
     COMPLETE = "Complete";
     /// The agent failed, was stopped, or could not be run.
     FAILED = "Failed";
+    /// The Task, its result and its log are in the archive.
+    ARCHIVED = "Archived";
     /// An Agent has all it needs.
     READY = "Ready";
     /// A CronTask's latest run was created.

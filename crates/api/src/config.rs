@@ -102,6 +102,18 @@ pub struct Notifications {
     pub events: Vec<NotificationEvent>,
 }
 
+impl NotificationEvent {
+    /// The word as it stands in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "Started",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+            Self::WaitingForHuman => "WaitingForHuman",
+        }
+    }
+}
+
 /// Something worth telling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NotificationEvent {

@@ -34,6 +34,10 @@ pub const PAUSE: &str = "kubetask.io/pause";
 pub const RETRY: &str = "kubetask.io/retry";
 /// Annotation on a Task: the minute it was scheduled for, RFC 3339.
 pub const SCHEDULED_AT: &str = "kubetask.io/scheduled-at";
+/// Annotation on a Task: "true" lets it be deleted although it is not in the archive.
+pub const SKIP_ARCHIVE: &str = "kubetask.io/skip-archive";
+/// Annotation on a Task: the W3C trace context that it is part of (`traceparent`).
+pub const TRACEPARENT: &str = "kubetask.io/traceparent";
 /// Annotation on a Job: the hash of what it was made from.
 pub const SPEC_HASH: &str = "kubetask.io/spec-hash";
 /// Annotation on a Pod: the engine with which the embedded node runs it (local, docker, kubernetes).

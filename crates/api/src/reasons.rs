@@ -97,6 +97,12 @@ words! {
     BATCH_NOT_FOUND = "BatchNotFound";
     /// At least one Task of a BatchRun failed.
     TASKS_FAILED = "TasksFailed";
+    /// The Task, its result and its log are in the archive.
+    ARCHIVED = "Archived";
+    /// The Task could not be written to the archive; this is tried again, and it is not deleted before.
+    ARCHIVE_FAILED = "ArchiveFailed";
+    /// A webhook could not be told of an event and is not tried any more.
+    NOTIFICATION_DROPPED = "NotificationDropped";
     /// The Task's retention ended; it is deleted.
     EXPIRED = "Expired";
 }

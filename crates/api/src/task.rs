@@ -7,6 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::NotificationEvent;
 use crate::context::Context;
 
 /// What to do.
@@ -214,6 +215,10 @@ pub struct TaskStatus {
     /// Its place among the Tasks that wait for the same Agent, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_position: Option<i32>,
+    /// What happened and has not been told to the namespace's webhook yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
+    pub pending_notifications: Vec<NotificationEvent>,
     /// The truth from which the phase is derived.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

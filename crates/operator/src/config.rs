@@ -2,8 +2,10 @@
 
 use kubetask_core::task::Settings;
 
+use crate::archive::ArchivePolicy;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::traces::TraceConfig;
 
 /// How an operator is set up.
 #[derive(Debug, Clone)]
@@ -14,6 +16,10 @@ pub struct OperatorConfig {
     pub namespace: Option<String>,
     /// How many objects are reconciled at a time.
     pub concurrency: u16,
+    /// Which archives it writes to.
+    pub archive: ArchivePolicy,
+    /// Where traces are exported, if anywhere.
+    pub traces: Option<TraceConfig>,
     /// What the operator tells of itself.
     pub metrics: Metrics,
     /// What schedules go by.
@@ -26,8 +32,10 @@ impl Default for OperatorConfig {
             settings: Settings::default(),
             namespace: None,
             concurrency: 32,
-            metrics: Metrics::default(),
             clock: Clock::default(),
+            archive: ArchivePolicy::default(),
+            traces: None,
+            metrics: Metrics::default(),
         }
     }
 }

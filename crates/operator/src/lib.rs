@@ -8,13 +8,16 @@
 //! * [`task`]: the Task controller. [`crontask`] and [`batch`]: the controllers of those that make
 //!   Tasks. [`agent`]: the status of Agents.
 //! * [`events`]: Kubernetes Events, written beside the work.
+//! * [`archive`], [`notify`]: Tasks are written to archives, and webhooks told of them, beside the work.
 //! * [`install`]: puts our definitions into a cluster.
 //! * [`gate`]: what every request to the API passes; [`leader`]: who of several replicas may write.
-//! * [`metrics`], [`health`]: what the operator tells of itself.
+//! * [`metrics`], [`health`], [`traces`]: what the operator tells of itself.
 //!
 //! Entry: [`start`]; where there may be several replicas, [`elected::run`].
 
 pub mod agent;
+pub mod archive;
+mod backlog;
 pub mod batch;
 mod clock;
 pub mod config;
@@ -23,12 +26,15 @@ pub mod elected;
 pub mod events;
 pub mod gate;
 pub mod health;
+mod http;
 pub mod install;
 pub mod leader;
 mod make;
 pub mod metrics;
+pub mod notify;
 mod status;
 pub mod task;
+pub mod traces;
 pub mod world;
 
 use kube::Client;
@@ -88,12 +94,16 @@ fn start_behind(client: Client, config: OperatorConfig, fence: Option<leader::Fe
     let cancel = CancellationToken::new();
     let synced = Synced::default();
     let mut tasks = JoinSet::new();
+    let (spans, exporter) = traces::exporter(config.traces.clone(), config.metrics.clone());
+    if let Some(exporter) = exporter {
+        tasks.spawn(exporter);
+    }
     let (recorder, writer) = events::recorder(client.clone());
     tasks.spawn(writer);
     let world = world::World::default();
     tasks.spawn(agent::run(client.clone(), world.clone(), cancel.clone()));
     tasks.spawn(batch::run(client.clone(), config.clone(), world.clone(), recorder.clone(), cancel.clone()));
     tasks.spawn(crontask::run(client.clone(), config.clone(), world.clone(), recorder.clone(), cancel.clone()));
-    tasks.spawn(task::run(client, config, world, recorder, synced.clone(), cancel.clone()));
+    tasks.spawn(task::run(client, config, world, recorder, spans, synced.clone(), cancel.clone()));
     Operator { cancel, tasks, synced, metrics }
 }

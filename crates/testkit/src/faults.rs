@@ -41,6 +41,10 @@ enum Fate {
     Fine,
     /// The server refuses it with this code and reason.
     Refused(u16, &'static str),
+    /// The server is busy and says for how many seconds.
+    Busy(u16, u8),
+    /// It is carried out, but the answer does not come: the client gives up on it some time.
+    Hangs(Duration),
     /// It never arrives.
     NotSent,
     /// It is carried out, and the answer is lost.
@@ -122,15 +126,22 @@ impl State {
             // Long watches see most of the trouble there is.
             match random.random_range(0..4) {
                 0 | 1 if watches => Fate::Cut(random.random_range(0..6), random.random_ratio(1, 2)),
-                2 if watches => Fate::Late(Duration::from_millis(random.random_range(0..200))),
+                // A cache that is stale: a little mostly, now and then badly.
+                2 if watches => Fate::Late(Duration::from_millis(match random.random_range(0..5) {
+                    0 => random.random_range(500..1500),
+                    _ => random.random_range(0..200),
+                })),
                 _ => Fate::Fine,
             }
         } else {
-            match random.random_range(0..6usize) {
+            match random.random_range(0..8usize) {
                 0 => Fate::NotSent,
                 1 => Fate::AnswerLost,
+                2 => Fate::Busy(if random.random_ratio(1, 2) { 429 } else { 503 }, random.random_range(0..2)),
+                3 if !watches => Fate::Hangs(Duration::from_millis(random.random_range(100..900))),
+                3 => Fate::NotSent,
                 n => {
-                    let (code, reason) = REFUSALS[n - 2];
+                    let (code, reason) = REFUSALS[n - 4];
                     // Only writes conflict.
                     if code == 409 && !writes { Fate::NotSent } else { Fate::Refused(code, reason) }
                 }
@@ -155,7 +166,14 @@ impl Middle for State {
             tokio::time::sleep(delay).await;
             match fate {
                 Fate::Fine => pass(request, &inner).await,
-                Fate::Refused(code, reason) => refuse(code, reason),
+                Fate::Refused(code, reason) => refuse(code, reason, None),
+                Fate::Busy(429, seconds) => refuse(429, "TooManyRequests", Some(seconds)),
+                Fate::Busy(code, seconds) => refuse(code, "ServiceUnavailable", Some(seconds)),
+                Fate::Hangs(by) => {
+                    pass(request, &inner).await?;
+                    tokio::time::sleep(by).await;
+                    Err("timed out (injected)".into())
+                }
                 Fate::NotSent => Err("connection refused (injected)".into()),
                 Fate::AnswerLost => {
                     pass(request, &inner).await?;
@@ -170,13 +188,17 @@ impl Middle for State {
     }
 }
 
-fn refuse(code: u16, reason: &str) -> Answer {
+fn refuse(code: u16, reason: &str, retry_after: Option<u8>) -> Answer {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": format!("{reason} (injected)"), "reason": reason, "code": code,
     });
     let body = Full::new(Bytes::from(status.to_string())).map_err(BoxError::from).boxed_unsync();
-    Ok(http::Response::builder().status(code).header("content-type", "application/json").body(body)?)
+    let mut answer = http::Response::builder().status(code).header("content-type", "application/json");
+    if let Some(seconds) = retry_after {
+        answer = answer.header("retry-after", u16::from(seconds));
+    }
+    Ok(answer.body(body)?)
 }
 
 /// The same body, each piece later.

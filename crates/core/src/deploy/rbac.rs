@@ -18,8 +18,10 @@ pub fn controller_rules() -> Vec<Value> {
         kubetask(&["batchruns/finalizers", "crontasks/finalizers", "tasks/finalizers"], &["update"]),
         json!({"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "patch", "watch"]}),
         core(&["pods"], &["list", "patch", "watch"]),
-        core(&["configmaps", "secrets"], &["create", "get", "list", "patch", "watch"]),
-        core(&["serviceaccounts"], &["list", "watch"]),
+        // Logs are read for the archive.
+        core(&["pods/log"], &["get"]),
+        core(&["configmaps", "secrets"], &["create", "get", "list", "patch", "update", "watch"]),
+        core(&["serviceaccounts"], &["get", "list", "watch"]),
         core(&["events"], &["create", "list", "watch"]),
     ]
 }

@@ -13,10 +13,12 @@ pub const KEEP_ALIVE_ENV: &str = "KUBETASK_KEEP_ALIVE_SECONDS";
 /// Runs `"$@"` with signals passed on and stdin kept, tells how to enter, waits, and exits with the command's own code.
 /// A signal ends the waiting at once.
 const SCRIPT: &str = r#"exec 3<&0
+child= stop=
+trap 'stop=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT HUP
 "$@" <&3 3<&- &
 child=$!
+[ -z "$stop" ] || kill -TERM "$child" 2>/dev/null
 exec 3<&-
-trap 'kill -TERM "$child" 2>/dev/null' TERM INT HUP
 wait "$child"; code=$?
 while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
 trap 'exit "$code"' TERM INT HUP

@@ -8,6 +8,7 @@
 
 mod human;
 mod job;
+pub mod notify;
 mod outcome;
 mod ownership;
 pub mod plan;
@@ -19,6 +20,7 @@ pub mod seen;
 pub mod settings;
 mod status;
 mod steer;
+pub mod trace;
 mod volumes;
 pub mod waiting;
 
@@ -44,7 +46,14 @@ const REFUSED_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// What shall be done for a Task, given what was seen. The same input gives the same plan; a plan that was carried out
 /// leads to a quiet one.
 pub fn plan(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) -> Plan {
-    let now = status::whole_seconds(now);
+    let mut plan = decide(status::whole_seconds(now), task, seen, settings);
+    if let Some(status) = &mut plan.status {
+        notify::note(task, seen.config.as_deref(), status);
+    }
+    plan
+}
+
+fn decide(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) -> Plan {
     if task.metadata.deletion_timestamp.is_some() {
         return Plan::default();
     }
@@ -72,18 +81,19 @@ pub fn plan(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) -> Pl
     }
 }
 
-/// A finished Task is deleted when its time has come.
+/// A finished Task is archived where its namespace wants that, and deleted when its time has come.
 fn retire(now: Timestamp, task: &Task, seen: &Seen) -> Plan {
-    let completed = task.status.as_ref().and_then(|s| s.completion_time.as_ref()).map(|t| t.0);
-    match completed.and_then(|completed| retention::expires(completed, seen.config.as_deref())) {
-        Some(at) if at <= now => Plan {
+    let config = seen.config.as_deref();
+    let archive = retention::wants_archive(task, config);
+    match retention::fate(now, task, config, seen.surplus) {
+        retention::Fate::Goes => Plan {
             actions: vec![Action::DeleteTask {
                 name: ownership::name(task).to_owned(),
                 uid: ownership::uid(task).to_owned(),
             }],
             ..Plan::default()
         },
-        at => Plan { wake_at: at, ..Plan::default() },
+        retention::Fate::Stays(until) => Plan { wake_at: until, archive, ..Plan::default() },
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Plan {
     /// The Task ought to have a Job which the cache does not show: ask the API server, then plan again with
     /// [`super::JobSeen::Found`] or [`super::JobSeen::Gone`].
     pub verify_job: bool,
+    /// The Task has ended and is to be written to the archive, beside everything else.
+    pub archive: bool,
 }
 
 impl Plan {

@@ -11,7 +11,7 @@ use kubetask_api::agent::AgentSpec;
 use kubetask_api::{Task, labels};
 
 use super::volumes::{self, TOOLS_DIR, Volumes};
-use super::{Settings, Waiting, human, ownership, security};
+use super::{Settings, Waiting, human, ownership, security, trace};
 use crate::context::{Resolved, fetch};
 
 /// The name of the agent's container.
@@ -40,7 +40,7 @@ pub(super) fn build(
         Some(_) => human::wrap(&agent.command),
         None => agent.command.clone(),
     };
-    let (env, env_from) = environment(task, agent, keep_alive);
+    let (env, env_from) = environment(task, agent, keep_alive, settings);
     let container = Container {
         name: AGENT_CONTAINER.to_owned(),
         image: Some(agent.agent_image.clone().unwrap_or_else(|| settings.default_agent_image.clone())),
@@ -106,7 +106,12 @@ fn check_mounts(mounts: &[VolumeMount]) -> Result<(), Waiting> {
 }
 
 /// Variables, later ones in place of earlier ones of the same name; what KubeTask promises cannot be overridden.
-fn environment(task: &Task, agent: &AgentSpec, keep_alive: Option<i32>) -> (Vec<EnvVar>, Vec<EnvFromSource>) {
+fn environment(
+    task: &Task,
+    agent: &AgentSpec,
+    keep_alive: Option<i32>,
+    settings: &Settings,
+) -> (Vec<EnvVar>, Vec<EnvFromSource>) {
     let mut env = vec![value("TASK_NAME", ownership::name(task)), value("TASK_NAMESPACE", ownership::namespace(task))];
     if let Some(seconds) = keep_alive {
         env.push(value(human::KEEP_ALIVE_ENV, &seconds.to_string()));
@@ -115,6 +120,9 @@ fn environment(task: &Task, agent: &AgentSpec, keep_alive: Option<i32>) -> (Vec<
         env.push(EnvVar { name: "KUBETASK_POD_NAME".to_owned(), value_from: Some(source), value: None });
     }
     let promised = env.len();
+    if settings.traces || trace::TraceContext::given(task).is_some() {
+        env.push(value("TRACEPARENT", &trace::for_agent(task)));
+    }
     for variable in &agent.env {
         set(&mut env, promised, variable.clone());
     }

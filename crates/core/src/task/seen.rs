@@ -67,6 +67,8 @@ pub struct Seen {
     pub pods: Vec<Arc<Pod>>,
     /// The KubeTaskConfig `default`.
     pub config: Option<Arc<KubeTaskConfig>>,
+    /// Of a finished Task: newer ones are as many as are kept ([`crate::retention::Kept`]).
+    pub surplus: bool,
     /// Whether the Agent has a place.
     pub admission: Admission,
     /// What the API server said when it refused the Job (or its ConfigMap) for good: quota, admission, validation.

@@ -15,6 +15,8 @@ pub struct Settings {
     /// The user id of agents whose Agent sets no security context. With it the pods are all that Pod Security
     /// "restricted" asks for; without it the image (or the embedded node) decides who the agent runs as.
     pub run_as_user: Option<i64>,
+    /// Gives every agent a trace context, and not only those whose Task has one.
+    pub traces: bool,
 }
 
 impl Default for Settings {
@@ -24,6 +26,7 @@ impl Default for Settings {
             own_image: format!("{OWN_IMAGE_REPOSITORY}:{}", env!("CARGO_PKG_VERSION")),
             default_agent_image: DEFAULT_AGENT_IMAGE.to_owned(),
             run_as_user: None,
+            traces: false,
         }
     }
 }

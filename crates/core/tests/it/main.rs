@@ -6,6 +6,8 @@ mod fixtures;
 mod jobs;
 mod lifecycle;
 mod properties;
+mod security;
 mod simulation;
+mod truth;
 mod waiting;
 mod world;

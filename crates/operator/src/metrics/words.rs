@@ -52,3 +52,32 @@ words! {
     PROCESS_FDS = "process_open_fds", "gauge", "", "Open file descriptors.";
     PROCESS_START = "process_start_time_seconds", "gauge", "", "When the process started, in seconds since 1970.";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The documentation, from the words.
+    fn document() -> String {
+        let mut text = String::from(
+            "# Metrics\n\n<!-- Generated from crates/operator/src/metrics/words.rs: \
+             UPDATE_DOCS=1 cargo test -p kubetask-operator --lib -->\n\n\
+             `kubetask controller` serves them at `/metrics` in the OpenMetrics text format.\n\n\
+             | name | type | labels | meaning |\n|---|---|---|---|\n",
+        );
+        for word in ALL {
+            text.push_str(&format!("| `{}` | {} | {} | {} |\n", word.name, word.kind, word.labels, word.help));
+        }
+        text
+    }
+
+    #[test]
+    fn the_documentation_lists_every_metric() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, document()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(written == document(), "docs/metrics.md is out of date: UPDATE_DOCS=1 cargo test -p kubetask-operator");
+    }
+}

@@ -16,7 +16,7 @@ use kube::Client;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
-use kubetask_api::Task;
+use kubetask_api::{Task, conditions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use crate::config::OperatorConfig;
 use crate::events::Recorder;
 use crate::health::Synced;
 use crate::metrics::Source;
+use crate::traces::Spans;
 use crate::world::feed::{self, News, TaskIntake};
 use crate::world::{TaskKey, World};
 
@@ -36,6 +37,7 @@ pub async fn run(
     config: OperatorConfig,
     world: World,
     recorder: Recorder,
+    spans: Spans,
     when_synced: Synced,
     cancel: CancellationToken,
 ) {
@@ -60,18 +62,24 @@ pub async fn run(
         .default_backoff()
         .modify(strip)
         .reflect(writer)
-        .inspect(told(TaskIntake::new(world.clone()), looks.clone()))
+        .inspect(told(TaskIntake::new(world.clone()), looks.clone(), when_synced))
         .touched_objects();
     config.metrics.set_source(Source { tasks: Some(tasks.clone()), world: world.clone() });
-    pumps.spawn({
-        let tasks = tasks.clone();
-        async move {
-            if tasks.wait_until_ready().await.is_ok() {
-                when_synced.set();
-            }
-        }
-    });
-    let context = Arc::new(Context::new(client, config.clone(), world, tasks.clone(), recorder, looks));
+    let http = crate::http::Http::default();
+    let metrics = config.metrics.clone();
+    let (archives, archiving) = crate::archive::archiver(
+        client.clone(),
+        world.clone(),
+        recorder.clone(),
+        metrics.clone(),
+        config.archive.clone(),
+        http.clone(),
+    );
+    let (notices, notifying) = crate::notify::notifier(client.clone(), world.clone(), recorder.clone(), metrics, http);
+    pumps.spawn(archiving);
+    pumps.spawn(notifying);
+    let beside = reconcile::Beside { looks, archives, notices, spans };
+    let context = Arc::new(Context::new(client, config.clone(), world, tasks.clone(), recorder, beside));
     Controller::for_stream(watch, tasks)
         .with_config(controller::Config::default().concurrency(config.concurrency))
         .reconcile_on(stream::poll_fn({
@@ -103,7 +111,7 @@ fn strip(task: &mut Task) {
         if let Some(status) = &mut task.status {
             status.result = None;
             status.message = None;
-            status.conditions = Vec::new();
+            status.conditions.retain(|condition| condition.type_ == conditions::ARCHIVED);
         }
     }
 }
@@ -112,9 +120,14 @@ fn strip(task: &mut Task) {
 fn told(
     mut intake: TaskIntake,
     looks: mpsc::UnboundedSender<TaskKey>,
+    synced: Synced,
 ) -> impl FnMut(&watcher::Result<watcher::Event<Task>>) {
     move |event| {
         let Ok(event) = event else { return };
+        // Not by waiting for the reflector: it wakes one of those who wait for it, and that is the controller.
+        if matches!(event, watcher::Event::InitDone) {
+            synced.set();
+        }
         for key in intake.take_in(event) {
             // Nobody listens only when the operator ends.
             let _ = looks.send(key);

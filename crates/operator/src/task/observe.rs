@@ -90,6 +90,7 @@ fn from_watches(context: &Context, key: &TaskKey, task: &Task) -> (Seen, bool) {
         pod_refused: state.jobs.refusal(namespace, &name).filter(|_| pods.is_empty()).map(|said| said.to_string()),
         pods,
         config: state.configs.get(namespace).cloned(),
+        surplus: state.is_surplus(key),
         ..Seen::default()
     };
     (seen, waits)

@@ -8,7 +8,7 @@ use kube::Client;
 use kube::api::Api;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kubetask_api::{Task, TaskStatus};
+use kubetask_api::{Task, TaskPhase, TaskStatus};
 use kubetask_core::names::job_name;
 use kubetask_core::task::{Action, Admission, JobSeen, Plan, Seen, plan};
 use tokio::sync::mpsc::UnboundedSender;
@@ -17,9 +17,11 @@ use tracing::Instrument;
 use super::act::{Acted, act};
 use super::observe::observe;
 use super::tell;
+use crate::backlog::Backlog;
 use crate::config::OperatorConfig;
 use crate::events::Recorder;
 use crate::status::{self, CONFLICT_AGAIN, Memory};
+use crate::traces::{Spans, Told};
 use crate::world::{TaskKey, World};
 
 /// Why a look at a Task must be repeated.
@@ -70,9 +72,20 @@ pub struct Context {
     pub(super) config: OperatorConfig,
     tasks: Store<Task>,
     recorder: Recorder,
-    /// Tasks that must be looked at because of what was decided about another.
-    looks: UnboundedSender<TaskKey>,
+    beside: Beside,
     memory: Memory<TaskKey>,
+}
+
+/// Who does what a look does not wait for.
+pub(super) struct Beside {
+    /// Looks at Tasks because of what was decided about another.
+    pub looks: UnboundedSender<TaskKey>,
+    /// Writes Tasks to archives.
+    pub archives: Backlog,
+    /// Tells webhooks of Tasks.
+    pub notices: Backlog,
+    /// Exports traces.
+    pub spans: Spans,
 }
 
 impl Context {
@@ -82,9 +95,9 @@ impl Context {
         world: World,
         tasks: Store<Task>,
         recorder: Recorder,
-        looks: UnboundedSender<TaskKey>,
+        beside: Beside,
     ) -> Self {
-        Self { client, world, config, tasks, recorder, looks, memory: Memory::default() }
+        Self { client, world, config, tasks, recorder, beside, memory: Memory::default() }
     }
 
     /// Plans; a Task that could start asks for a place at its Agent first.
@@ -125,7 +138,7 @@ impl Context {
     fn send(&self, looks: Vec<TaskKey>) {
         for key in looks {
             // Nobody listens only when the operator ends.
-            let _ = self.looks.send(key);
+            let _ = self.beside.looks.send(key);
         }
     }
 
@@ -195,8 +208,6 @@ async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Err
         planned = again;
     }
     tracing::debug!(
-        name = %key.name,
-        namespace,
         job = ?seen.job.found().map(|job| job.status.is_some()),
         pods = seen.pods.len(),
         actions = planned.actions.len(),
@@ -204,6 +215,14 @@ async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Err
         why = ?planned.why,
         "looked at the Task"
     );
+    if planned.archive {
+        context.beside.archives.add(key);
+    }
+    if task.status.as_ref().is_some_and(|status| !status.pending_notifications.is_empty()) {
+        context.beside.notices.add(key);
+    }
+    // Only for the trace: the plan takes what was seen.
+    let told = Told::of(&seen);
     let planned = carry_out(context, key, task, seen, planned).await?;
     let mut next = planned.wake_at.map_or_else(Next::await_change, |at| Next::requeue(until(at)));
     if let Some(status) = &planned.status {
@@ -212,6 +231,9 @@ async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Err
             Some(_) => {
                 planned.events.iter().for_each(|note| context.recorder.publish(task, note));
                 tell::changed(&context.config.metrics, task, status);
+                if status.phase.is_some_and(TaskPhase::is_finished) && !task.phase().is_finished() {
+                    context.beside.spans.ended(task, status, &told);
+                }
             }
             None => next = Next::requeue(CONFLICT_AGAIN),
         }

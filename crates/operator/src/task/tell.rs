@@ -32,7 +32,7 @@ pub(super) fn changed(metrics: &Metrics, task: &Task, status: &TaskStatus) {
         let ran = status.start_time.as_ref().map(|started| between(Some(started), ended));
         metrics.task_finished(is.as_str(), reason, ran);
     }
-    tracing::info!(phase = is.as_str(), reason, message = status.message.as_deref(), "the Task's status changed");
+    tracing::info!(phase = is.as_str(), reason, said = status.message.as_deref(), "the Task's status changed");
 }
 
 fn between(from: Option<&Time>, to: Timestamp) -> Duration {

@@ -16,6 +16,7 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use kubetask_api::{Agent, DEFAULT_NAME, KubeTaskConfig, Task, labels};
+use kubetask_core::retention::Finished;
 use kubetask_core::task::RefKind;
 use serde::de::DeserializeOwned;
 
@@ -274,7 +275,12 @@ impl Intake<KubeTaskConfig> for Configs {
         if name != DEFAULT_NAME {
             return Vec::new();
         }
-        self.world.lock().configs.insert(namespace.clone(), Arc::new(config));
+        let finished = || {
+            let all = self.tasks.state();
+            let of = |task: &&Arc<Task>| task.metadata.namespace.as_deref() == Some(namespace.as_str());
+            all.iter().filter(of).filter_map(|task| Finished::of(task)).collect()
+        };
+        self.world.lock().put_config(&namespace, config, finished);
         self.concerned(&namespace)
     }
 
@@ -283,7 +289,10 @@ impl Intake<KubeTaskConfig> for Configs {
         if name != DEFAULT_NAME {
             return Vec::new();
         }
-        self.world.lock().configs.remove(&namespace);
+        let mut state = self.world.lock();
+        state.configs.remove(&namespace);
+        state.kept.remove(&namespace);
+        drop(state);
         self.concerned(&namespace)
     }
 
@@ -293,6 +302,7 @@ impl Intake<KubeTaskConfig> for Configs {
             let is_gone = |namespace: &String| !keep.contains(&(namespace.clone(), DEFAULT_NAME.to_owned()));
             let gone = state.configs.keys().filter(|namespace| is_gone(namespace)).cloned().collect();
             state.configs.retain(|namespace, _| !is_gone(namespace));
+            state.kept.retain(|namespace, _| !is_gone(namespace));
             gone
         };
         gone.iter().flat_map(|namespace| self.concerned(namespace)).collect()

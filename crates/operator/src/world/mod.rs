@@ -12,12 +12,13 @@ mod index;
 mod jobs;
 mod queues;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kubetask_api::{Agent, KubeTaskConfig, Task};
 use kubetask_core::names::job_name;
 use kubetask_core::queue::Place;
+use kubetask_core::retention::{Finished, Kept};
 use kubetask_core::task::{Admission, RefKind, Reference, agent_name};
 
 pub use agents::AgentLooks;
@@ -77,6 +78,8 @@ pub struct State {
     pub children: Children,
     /// Whether all Tasks that are there have been taken in.
     listed: watch::Sender<bool>,
+    /// Finished Tasks of namespaces that keep so many.
+    pub kept: HashMap<String, Kept>,
 }
 
 impl World {
@@ -135,7 +138,12 @@ impl State {
         let key = TaskKey::of(task);
         self.children.put(task);
         if task.phase().is_finished() {
-            return self.leave(&key);
+            let mut concerned = self.leave(&key);
+            if let (Some(kept), Some(finished)) = (self.kept.get_mut(&*key.namespace), Finished::of(task)) {
+                let surplus = kept.insert(finished);
+                concerned.extend(surplus.iter().map(|name| TaskKey::new(&key.namespace, name)));
+            }
+            return concerned;
         }
         // After a restart the Job may be there before the status tells of it.
         let has_job = task.status.as_ref().is_some_and(|status| status.job_name.is_some()) || {
@@ -176,7 +184,33 @@ impl State {
     pub fn remove_task(&mut self, key: &TaskKey) -> Vec<TaskKey> {
         self.references.remove(key);
         self.children.remove(key);
+        if let Some(kept) = self.kept.get_mut(&*key.namespace) {
+            kept.remove(&key.name);
+        }
         self.leave(key)
+    }
+
+    /// Takes in the configuration of a namespace; `tasks` are its finished Tasks, asked for only where that is needed.
+    pub fn put_config(&mut self, namespace: &str, config: KubeTaskConfig, tasks: impl FnOnce() -> Vec<Finished>) {
+        let lifecycle = config.spec.task_lifecycle.as_ref();
+        match lifecycle.and_then(|lifecycle| lifecycle.keep_last.as_ref()) {
+            Some(keep) => {
+                let kept = self.kept.entry(namespace.to_owned()).or_insert_with(|| {
+                    let mut kept = Kept::default();
+                    tasks().into_iter().for_each(|finished| drop(kept.insert(finished)));
+                    kept
+                });
+                kept.limit(keep);
+            }
+            None => drop(self.kept.remove(namespace)),
+        }
+        self.configs.insert(namespace.to_owned(), Arc::new(config));
+    }
+
+    /// Whether a finished Task is one too many.
+    #[must_use]
+    pub fn is_surplus(&self, key: &TaskKey) -> bool {
+        self.kept.get(&*key.namespace).is_some_and(|kept| kept.is_surplus(&key.name))
     }
 
     /// The Task asks for a place at its Agent, which may be newer than the one that is known here. Tells whether it has

@@ -11,8 +11,9 @@ use kubetask_operator::OperatorConfig;
 use kubetask_testkit::{ContainerSpec, Faults, Requests, Script, TestCluster, TestConfig, WAIT};
 use serde_json::json;
 
-/// How many runs; each has a seed of its own.
-const RUNS: u64 = 50;
+/// How many runs, each with a seed of its own, unless this variable says otherwise.
+const RUNS: u64 = 40;
+const RUNS_VARIABLE: &str = "KUBETASK_FAULT_RUNS";
 /// How many run at a time.
 const TOGETHER: usize = 10;
 const TASKS: [(&str, TaskPhase); 7] = [
@@ -40,8 +41,12 @@ async fn tasks_converge_with_one_job_each() -> anyhow::Result<()> {
     });
     let seeds: Vec<u64> = match std::env::var(SEEDS) {
         Ok(seeds) => seeds.split(',').map(|seed| seed.trim().parse()).collect::<Result<_, _>>()?,
-        Err(_) => (1..=RUNS).collect(),
+        Err(_) => {
+            let runs = std::env::var(RUNS_VARIABLE).ok().and_then(|runs| runs.parse().ok()).unwrap_or(RUNS);
+            (1..=runs).collect()
+        }
     };
+    println!("seeds {:?} to {:?}", seeds.first(), seeds.last());
     for seeds in seeds.chunks(TOGETHER) {
         let runs = seeds.iter().map(|seed| run(&cluster, *seed));
         for (seed, result) in seeds.iter().zip(futures::future::join_all(runs).await) {

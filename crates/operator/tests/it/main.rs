@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod agent;
+mod archive;
 mod batch;
 mod budget;
 mod crontask;
@@ -10,10 +11,12 @@ mod healing;
 mod lag;
 mod lifecycle;
 mod names;
+mod notify;
 mod queue;
 mod restart;
 mod retention;
 mod steering;
+mod stub;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};

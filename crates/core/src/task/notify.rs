@@ -1,0 +1,64 @@
+//! What a namespace's webhook is to be told of.
+//!
+//! It is written down in the status together with what happened, in one write: whoever tells it may be another process,
+//! after a restart, and nothing is forgotten between.
+
+use kubetask_api::config::{NotificationEvent, Notifications};
+use kubetask_api::{KubeTaskConfig, Task, TaskPhase, TaskStatus};
+
+/// Notes in a new status what is to be told of it.
+pub(super) fn note(task: &Task, config: Option<&KubeTaskConfig>, status: &mut TaskStatus) {
+    let Some(notifications) = config.and_then(|config| config.spec.notifications.as_ref()) else { return };
+    let (was, is) = (task.phase(), status.phase.unwrap_or_default());
+    if was == is {
+        return;
+    }
+    let event = match is {
+        TaskPhase::Pending => return,
+        TaskPhase::Running => NotificationEvent::Started,
+        TaskPhase::Completed => NotificationEvent::Completed,
+        TaskPhase::Failed => NotificationEvent::Failed,
+    };
+    if is_wanted(notifications, event) && !status.pending_notifications.contains(&event) {
+        status.pending_notifications.push(event);
+    }
+}
+
+/// Whether somebody wants to be told.
+pub fn is_wanted(notifications: &Notifications, event: NotificationEvent) -> bool {
+    if notifications.events.is_empty() {
+        return matches!(event, NotificationEvent::Completed | NotificationEvent::Failed);
+    }
+    notifications.events.contains(&event)
+}
+
+#[cfg(test)]
+mod tests {
+    use kubetask_api::{KubeTaskConfigSpec, TaskSpec};
+
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_is_noted_once() {
+        let config = |events: &[NotificationEvent]| {
+            let notifications = Some(Notifications { events: events.to_vec(), ..Notifications::default() });
+            KubeTaskConfig::new("default", KubeTaskConfigSpec { notifications, ..KubeTaskConfigSpec::default() })
+        };
+        let check =
+            |was: TaskPhase, is: TaskPhase, events: Option<&[NotificationEvent]>, expect: &[NotificationEvent]| {
+                let mut task = Task::new("t", TaskSpec::default());
+                task.status = Some(TaskStatus { phase: Some(was), ..TaskStatus::default() });
+                let mut status = TaskStatus { phase: Some(is), ..TaskStatus::default() };
+                note(&task, events.map(config).as_ref(), &mut status);
+                assert_eq!(status.pending_notifications, expect, "{was} to {is}");
+            };
+        use NotificationEvent::{Completed, Failed, Started};
+        check(TaskPhase::Running, TaskPhase::Failed, None, &[]);
+        check(TaskPhase::Running, TaskPhase::Failed, Some(&[]), &[Failed]);
+        check(TaskPhase::Pending, TaskPhase::Completed, Some(&[]), &[Completed]);
+        check(TaskPhase::Pending, TaskPhase::Running, Some(&[]), &[]);
+        check(TaskPhase::Pending, TaskPhase::Running, Some(&[Started]), &[Started]);
+        check(TaskPhase::Running, TaskPhase::Running, Some(&[Started]), &[]);
+        check(TaskPhase::Running, TaskPhase::Completed, Some(&[Failed]), &[]);
+    }
+}
