@@ -67,6 +67,8 @@ pub enum Command {
     Up(commands::up::UpArgs),
     /// Stop the embedded server; running agents go on
     Down(commands::down::DownArgs),
+    /// Run the operator alone, for a cluster (what its Deployment runs)
+    Controller(Box<commands::controller::ControllerArgs>),
     /// Tell whether the embedded server runs, and where
     Status(commands::status::StatusArgs),
     /// Print the path, or the content, of the embedded server's kubeconfig

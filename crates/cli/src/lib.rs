@@ -50,7 +50,7 @@ pub fn main() -> ExitCode {
         }
     };
     let output = Output::new(cli.global.quiet, cli.global.color);
-    logging::init(cli.global.verbose, matches!(cli.command, Command::Up(_)));
+    logging::init(cli.global.verbose, log_style(&cli.command));
     match run(cli, output) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -74,6 +74,7 @@ fn run(cli: Cli, output: Output) -> CommandResult {
         Command::Version(args) => commands::version::run(&args, output),
         Command::Context(args) => commands::context::run(&args),
         Command::Run(args) => block_on(commands::run::run(args, &global, output)),
+        Command::Controller(args) => block_on(commands::controller::run(*args, &global)),
         Command::Up(args) => block_on(commands::up::run(args, &global, output)),
         Command::Apply(args) => block_on(commands::apply::run(args, &global, output)),
         Command::Get(args) => block_on(commands::get::run(args, &global, output)),
@@ -84,6 +85,20 @@ fn run(cli: Cli, output: Output) -> CommandResult {
         Command::Cron(args) => block_on(commands::cron::run(args, &global, output)),
         Command::Batch(args) => block_on(commands::batch::run(args, &global, output)),
         Command::Delete(args) => block_on(commands::delete::run(args, &global, output)),
+    }
+}
+
+/// How the command logs.
+fn log_style(command: &Command) -> logging::Style {
+    use commands::controller::LogFormat;
+    match command {
+        Command::Up(_) => logging::Style::Server,
+        Command::Controller(args) => match args.log_format {
+            LogFormat::Auto => logging::Style::Server,
+            LogFormat::Json => logging::Style::Json,
+            LogFormat::Text => logging::Style::Text,
+        },
+        _ => logging::Style::Command,
     }
 }
 

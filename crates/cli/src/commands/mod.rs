@@ -4,6 +4,7 @@ pub mod apply;
 pub mod batch;
 pub mod completion;
 pub mod context;
+pub mod controller;
 pub mod convert;
 pub mod crds;
 pub mod cron;

@@ -4,6 +4,7 @@
 //! an agent of its own (`-- command…`).
 
 mod adhoc;
+mod desktop;
 mod submit;
 
 use std::path::PathBuf;
@@ -61,6 +62,9 @@ pub struct RunArgs {
     /// Submit and return; the embedded server goes on in the background
     #[arg(short, long)]
     pub detach: bool,
+    /// Tell the desktop when the tasks have ended (with notify-send)
+    #[arg(long)]
+    pub notify: bool,
     /// Print the finished tasks in this format on stdout; the log then goes to stderr
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Format>,
@@ -74,7 +78,12 @@ pub async fn run(args: RunArgs, global: &GlobalArgs, output: Output) -> CommandR
     // Everything that can be wrong with the input is found before a server is started.
     let request = submit::Request::from_args(&args)?;
     if args.detach && global.context.is_none() && global.kubeconfig.is_none() {
-        let up = super::up::UpArgs { detach: true, listen: super::up::default_listen(), own_session: false };
+        let up = super::up::UpArgs {
+            detach: true,
+            listen: super::up::default_listen(),
+            own_session: false,
+            without_operator: false,
+        };
         super::up::run(up, global, Output { quiet: true, ..output }).await?;
     }
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -199,6 +208,9 @@ fn interrupted() -> CommandError {
 
 fn finish(args: &RunArgs, followed: Vec<Followed>, stopped: bool, output: Output) -> CommandResult {
     let ended: Vec<Task> = followed.into_iter().filter_map(|f| f.ended).collect();
+    if args.notify {
+        desktop::tell(&ended, output);
+    }
     let code = ended.iter().map(summary::exit_code).find(|code| *code != exit_codes::OK).unwrap_or(exit_codes::OK);
     match args.output {
         None | Some(Format::Wide) => {}

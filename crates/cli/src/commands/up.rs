@@ -24,6 +24,9 @@ pub struct UpArgs {
     /// Address to listen on; port 0 takes the port of last time, or a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
+    /// Leave Tasks to an operator of its own (`kubetask controller`)
+    #[arg(long, hide = true)]
+    pub without_operator: bool,
     /// Leave the session of the terminal (what --detach starts the server with)
     #[arg(long, hide = true)]
     pub own_session: bool,
@@ -59,8 +62,15 @@ pub async fn run(args: UpArgs, global: &GlobalArgs, output: Output) -> CommandRe
     // Installed before the server starts: a signal during the start must not be lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server =
-        server::start(&data_dir, ServerOptions { listen: Some(args.listen), ..ServerOptions::default() }).await?;
+    let server = server::start(
+        &data_dir,
+        ServerOptions {
+            listen: Some(args.listen),
+            without_operator: args.without_operator,
+            ..ServerOptions::default()
+        },
+    )
+    .await?;
     output.say(format!("KubeTask {} at {}", crate::version::short(), server.url()));
     output.say(format!("  export KUBECONFIG={}", data_dir.kubeconfig().display()));
     tokio::select! {
@@ -86,6 +96,9 @@ fn detach(args: &UpArgs, global: &GlobalArgs, data_dir: &DataDir, output: Output
         .arg(args.listen.to_string())
         .arg("--data-dir")
         .arg(data_dir.root());
+    if args.without_operator {
+        command.arg("--without-operator");
+    }
     for _ in 0..global.verbose {
         command.arg("--verbose");
     }

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use kube::Client;
 use kubetask_embedded::{Embedded, EmbeddedConfig, Mode, StartError as EmbeddedError};
+use kubetask_operator::traces::TraceConfig;
 use kubetask_operator::{Operator, OperatorConfig};
 
 use crate::connect::{ServerInfo, forget, publish};
@@ -22,6 +23,8 @@ pub struct ServerOptions {
     pub listen: Option<SocketAddr>,
     /// Only for a look at what is stored: no controllers, no node, no operator, not published.
     pub passive: bool,
+    /// Without the operator: another process brings it.
+    pub without_operator: bool,
 }
 
 /// Why the server did not start.
@@ -102,7 +105,11 @@ pub async fn start(data_dir: &DataDir, options: ServerOptions) -> Result<LocalSe
         server.shutdown().await;
         return Err(StartError::Other(error));
     }
-    server.operator = Some(kubetask_operator::start(server.embedded.client("kubetask"), OperatorConfig::default()));
+    if !options.without_operator {
+        let traces = TraceConfig::from_env(|name| std::env::var(name).ok());
+        let config = OperatorConfig { traces, ..OperatorConfig::default() };
+        server.operator = Some(kubetask_operator::start(server.embedded.client("kubetask"), config));
+    }
     let info = ServerInfo {
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
         server: server.url(),

@@ -96,9 +96,20 @@ impl Machine {
 
     /// Starts the server in the foreground of a child process and waits until it answers.
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with further arguments of `kubetask up`.
+    pub(crate) fn start_with(&mut self, args: &[&str]) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("up.log")).unwrap();
-        let child =
-            self.command(&["up"]).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let child = self
+            .command(&["up"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         let pid = child.id();
         self.server = Some(child);
         let started = Instant::now();

@@ -6,6 +6,7 @@ mod bad_input;
 mod cli;
 mod clients;
 mod conformance;
+mod controller;
 mod convert;
 mod crash;
 mod cron;

@@ -58,7 +58,11 @@ impl AdHoc {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let agent = agents.create(&params, &self.agent(name)?).await?;
         let task = Task {
-            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                annotations: super::submit::trace_annotation(),
+                ..ObjectMeta::default()
+            },
             spec: TaskSpec { agent_ref: Some(name.to_owned()), timeout_seconds: timeout, ..TaskSpec::default() },
             status: None,
         };

@@ -61,6 +61,18 @@ impl Request {
                 }
             }
         }
+        if let Some(annotations) = trace_annotation() {
+            for task in manifests.iter_mut().filter(|m| m.is("Task")) {
+                let metadata = task.object.get_mut("metadata").and_then(Value::as_object_mut);
+                let all = metadata
+                    .map(|metadata| metadata.entry("annotations").or_insert_with(|| Value::Object(Default::default())));
+                if let Some(all) = all.and_then(Value::as_object_mut) {
+                    for (key, value) in &annotations {
+                        all.entry(key.clone()).or_insert_with(|| Value::from(value.clone()));
+                    }
+                }
+            }
+        }
         order::sort(&mut manifests);
         Ok(Self::Manifests(manifests))
     }
@@ -90,6 +102,7 @@ pub(super) async fn submit(
             let task = Task {
                 metadata: ObjectMeta {
                     name: Some(args.name.clone().unwrap_or_else(generated_name)),
+                    annotations: trace_annotation(),
                     ..ObjectMeta::default()
                 },
                 spec: TaskSpec {
@@ -154,6 +167,13 @@ async fn make_room(item: &check::Checked, connection: &Connection, output: Outpu
     let gone = await_condition(tasks, name, conditions::is_deleted(&uid));
     gone.await.map_err(|e| CommandError::failure(chain(&e)))?;
     Ok(())
+}
+
+/// The trace that this command is part of, where it is part of one: its Tasks become part of it.
+pub(super) fn trace_annotation() -> Option<std::collections::BTreeMap<String, String>> {
+    let given = std::env::var("TRACEPARENT").ok()?;
+    kubetask_core::task::trace::TraceContext::parse(&given)?;
+    Some([(kubetask_api::labels::TRACEPARENT.to_owned(), given)].into())
 }
 
 fn submitted(task: &Task) -> Submitted {
