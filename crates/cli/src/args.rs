@@ -89,6 +89,20 @@ pub enum Command {
     Cron(commands::cron::CronArgs),
     /// Batches: run, pause, resume, run again what failed
     Batch(commands::batch::BatchArgs),
+    /// Hold tasks back, or let them pause
+    Suspend(commands::steer::SuspendArgs),
+    /// Let suspended tasks go on
+    Resume(commands::steer::SuspendArgs),
+    /// Run a task that has ended once more
+    Retry(commands::steer::RetryArgs),
+    /// Run a command beside a task's agent, in its container
+    Exec(commands::exec::ExecArgs),
+    /// Connect to the streams of a task's agent
+    Attach(commands::attach::AttachArgs),
+    /// Copy files between this machine and a task's container
+    Cp(commands::cp::CpArgs),
+    /// Watch and steer tasks on the terminal
+    Top(commands::top::TopArgs),
     /// Delete objects
     Delete(commands::delete::DeleteArgs),
     /// Install the operator into a cluster, or upgrade it

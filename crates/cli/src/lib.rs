@@ -1,7 +1,8 @@
 //! The `kubetask` command.
 //!
 //! [`args`] describes the command line; [`commands`] has a file per command; [`connect`] finds the API server and
-//! [`server`] runs one; [`manifest`] reads manifests; [`follow`] follows a Task; [`output`] is the one gate to the user;
+//! [`server`] runs one; [`manifest`] reads manifests; [`follow`] follows a Task; [`interact`] talks to a
+//! process in its pod; [`output`] is the one gate to the user;
 //! [`exit_codes`] lists how commands end.
 
 pub mod args;
@@ -12,6 +13,7 @@ pub mod error;
 pub mod exit_codes;
 pub mod fetch;
 pub mod follow;
+pub mod interact;
 mod logging;
 pub mod manifest;
 pub mod output;
@@ -84,6 +86,13 @@ fn run(cli: Cli, output: Output) -> CommandResult {
         Command::Stop(args) => block_on(commands::stop::run(args, &global, output)),
         Command::Cron(args) => block_on(commands::cron::run(args, &global, output)),
         Command::Batch(args) => block_on(commands::batch::run(args, &global, output)),
+        Command::Suspend(args) => block_on(commands::steer::suspend(args, true, &global, output)),
+        Command::Resume(args) => block_on(commands::steer::suspend(args, false, &global, output)),
+        Command::Retry(args) => block_on(commands::steer::retry(args, &global, output)),
+        Command::Exec(args) => block_on(commands::exec::run(args, &global, output)),
+        Command::Attach(args) => block_on(commands::attach::run(args, &global, output)),
+        Command::Cp(args) => block_on(commands::cp::run(args, &global, output)),
+        Command::Top(args) => block_on(commands::top::run(args, &global, output)),
         Command::Delete(args) => block_on(commands::delete::run(args, &global, output)),
     }
 }

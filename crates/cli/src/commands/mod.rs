@@ -2,22 +2,27 @@
 
 pub mod apply;
 pub mod batch;
+pub mod attach;
 pub mod completion;
 pub mod context;
 pub mod controller;
 pub mod convert;
+pub mod cp;
 pub mod crds;
 pub mod cron;
 pub mod delete;
 pub mod describe;
 pub mod down;
+pub mod exec;
 pub mod get;
 pub mod install;
 pub mod kubeconfig;
 pub mod logs;
 pub mod run;
 pub mod status;
+pub mod steer;
 pub mod stop;
+pub mod top;
 pub mod uninstall;
 pub mod up;
 pub mod version;

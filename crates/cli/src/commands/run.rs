@@ -7,6 +7,8 @@ mod adhoc;
 mod desktop;
 mod submit;
 
+pub(crate) use submit::random_suffix;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

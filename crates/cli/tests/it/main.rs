@@ -13,6 +13,7 @@ mod cron;
 mod deploy;
 mod docker;
 mod examples;
+mod interact;
 mod kubectl;
 mod machine;
 mod python;

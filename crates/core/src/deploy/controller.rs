@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CONTROLLER, HEALTH_PORT, METRICS_PORT, Release, Values};
+use super::{CONTROLLER, METRICS_PORT, Release, Values};
 
 /// The Deployment, the metrics' Service, and the disruption budget.
 pub(super) fn objects(values: &Values, release: &Release) -> Vec<Value> {
@@ -40,8 +40,7 @@ fn args(values: &Values, release: &Release) -> Vec<String> {
     let mut args = vec![
         "controller".to_owned(),
         "--leader-elect".to_owned(),
-        format!("--metrics-bind-address=:{METRICS_PORT}"),
-        format!("--health-probe-bind-address=:{HEALTH_PORT}"),
+        format!("--listen=:{METRICS_PORT}"),
         format!("--image={}", values.image.reference(&release.version)),
     ];
     if !values.default_agent_image.is_empty() {
@@ -124,7 +123,7 @@ fn container(values: &Values, release: &Release) -> Value {
     env.extend(values.extra_env.iter().cloned());
     let probe = |path: &str, period: u32, failures: u32| {
         json!({
-            "httpGet": {"path": path, "port": "health"}, "periodSeconds": period, "failureThreshold": failures,
+            "httpGet": {"path": path, "port": "metrics"}, "periodSeconds": period, "failureThreshold": failures,
         })
     };
     let mut container = json!({
@@ -133,10 +132,7 @@ fn container(values: &Values, release: &Release) -> Value {
         "imagePullPolicy": serde_json::to_value(values.image.pull_policy).unwrap_or_default(),
         "args": args(values, release),
         "env": env,
-        "ports": [
-            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
-            {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
-        ],
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
         // The first list of many thousand Tasks takes its time.
         "startupProbe": probe("/healthz", 2, 60),
         "livenessProbe": probe("/healthz", 10, 3),

@@ -23,10 +23,8 @@ pub const NAMESPACE: &str = "kubetask-system";
 pub const CONTROLLER: &str = "kubetask-controller";
 /// Label with which everything of an installation is found again.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
-/// The container port of the metrics.
+/// The container port of metrics and probes.
 pub const METRICS_PORT: u16 = 8080;
-/// The container port of the probes.
-pub const HEALTH_PORT: u16 = 8081;
 
 /// Who installs what where.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -187,10 +187,12 @@ fn seconds(timeout: std::time::Duration) -> i64 {
     i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX).max(1)
 }
 
-/// `run-` and five characters, in the alphabet of Kubernetes' generated names.
 fn generated_name() -> String {
+    format!("run-{}", random_suffix())
+}
+
+/// Five characters, in the alphabet of Kubernetes' generated names.
+pub(crate) fn random_suffix() -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let suffix: String =
-        (0..5).filter_map(|_| ALPHABET.get(rand::random_range(0..ALPHABET.len())).map(|b| char::from(*b))).collect();
-    format!("run-{suffix}")
+    (0..5).filter_map(|_| ALPHABET.get(rand::random_range(0..ALPHABET.len())).map(|b| char::from(*b))).collect()
 }
