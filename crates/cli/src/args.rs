@@ -33,6 +33,9 @@ pub struct GlobalArgs {
     /// Use this kubeconfig: a real cluster instead of the server on this machine
     #[arg(long, global = true, value_name = "FILE", env = "KUBETASK_KUBECONFIG", hide_env_values = true)]
     pub kubeconfig: Option<PathBuf>,
+    /// Use kubectl's current context: set when kubectl calls.
+    #[arg(skip)]
+    pub current_context: bool,
     /// Directory of the embedded server's store, logs and keys [default: $XDG_DATA_HOME/kubetask]
     #[arg(long, global = true, value_name = "DIR", env = "KUBETASK_DATA_DIR", hide_env_values = true)]
     pub data_dir: Option<PathBuf>,

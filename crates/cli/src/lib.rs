@@ -18,13 +18,12 @@ mod logging;
 pub mod manifest;
 pub mod output;
 pub mod paths;
+mod plugin;
 pub mod resources;
 pub mod server;
 pub mod version;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use args::{Cli, Command};
 use error::{CommandError, CommandResult};
@@ -42,7 +41,8 @@ pub fn main() -> ExitCode {
         commands::context::answer();
         return ExitCode::SUCCESS;
     }
-    let cli = match Cli::try_parse() {
+    let plugin = plugin::is_called_by_kubectl(std::env::args_os().next().as_deref());
+    let cli = match plugin::parse(plugin) {
         Ok(cli) => cli,
         Err(error) => {
             let help = !error.use_stderr();

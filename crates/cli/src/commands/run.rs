@@ -79,7 +79,7 @@ pub struct RunArgs {
 pub async fn run(args: RunArgs, global: &GlobalArgs, output: Output) -> CommandResult {
     // Everything that can be wrong with the input is found before a server is started.
     let request = submit::Request::from_args(&args)?;
-    if args.detach && global.context.is_none() && global.kubeconfig.is_none() {
+    if args.detach && global.context.is_none() && global.kubeconfig.is_none() && !global.current_context {
         let up = super::up::UpArgs {
             detach: true,
             listen: super::up::default_listen(),

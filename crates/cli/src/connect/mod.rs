@@ -90,7 +90,7 @@ pub async fn connect(global: &GlobalArgs, need: Need) -> CommandResult<Connectio
 /// # Errors
 /// When the kubeconfig or the context is not there or not usable.
 pub async fn cluster(global: &GlobalArgs) -> CommandResult<Option<(Client, String)>> {
-    if global.context.is_none() && global.kubeconfig.is_none() {
+    if global.context.is_none() && global.kubeconfig.is_none() && !global.current_context {
         return Ok(None);
     }
     let kubeconfig = read_kubeconfig(global.kubeconfig.as_deref())?;

@@ -68,3 +68,47 @@ fn nothing_is_created_for_commands_that_need_nothing() {
     machine.kubetask(&["down"]).ok();
     assert!(!machine.data_dir().exists());
 }
+
+#[test]
+fn kubectl_plugin_talks_to_kubectls_context() {
+    let machine = Machine::up();
+    let plugin = machine.path("kubectl-kubetask");
+    std::os::unix::fs::symlink(crate::machine::KUBETASK, &plugin).unwrap();
+    let path = format!("{}:{}", machine.path("").display(), std::env::var("PATH").unwrap());
+    let Some(mut command) = machine.kubectl_command(&["kubetask", "get", "agents", "-n", "kubetask-system"]) else {
+        return;
+    };
+    let out: crate::machine::Outcome = command.env("PATH", &path).output().unwrap().into();
+    assert!(out.ok().stderr.contains("No agents"), "kubectl's KUBECONFIG is followed");
+    let mut command = machine.kubectl_command(&["kubetask", "get", "agents"]).unwrap();
+    command
+        .env("PATH", &path)
+        .env("KUBECONFIG", machine.path("nothing"))
+        .env("KUBETASK_DATA_DIR", machine.path("other"));
+    let out: crate::machine::Outcome = command.output().unwrap().into();
+    assert_ne!(out.code, 0, "no server of its own is started: {out:?}");
+    assert!(!machine.path("other").exists());
+    let mut command = machine.kubectl_command(&["kubetask", "--help"]).unwrap();
+    let out: crate::machine::Outcome = command.env("PATH", &path).output().unwrap().into();
+    assert!(out.ok().stdout.contains("Usage: kubectl kubetask"));
+}
+
+#[test]
+fn completion_knows_every_command() {
+    let machine = Machine::new();
+    let help = machine.kubetask(&["--help"]).ok().stdout;
+    let commands: Vec<&str> = help
+        .split("Commands:\n")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = machine.kubetask(&["completion", shell]).ok().stdout;
+        for command in &commands {
+            assert!(script.contains(command), "{shell} does not know {command}");
+        }
+    }
+}

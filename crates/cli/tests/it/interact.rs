@@ -202,11 +202,11 @@ fn top_shows_steers_and_restores_the_terminal() {
     let mut top = OnTerminal::start(&machine, &["top"]);
     top.wait_for("watched");
     assert!(top.is_raw());
-    top.type_in("/evil\n");
+    top.type_in("/evil\r");
     top.wait_for("after");
     assert!(!top.seen().contains("\u{1b}]0;owned"), "what an agent writes drives no terminal");
     // A shell in the agent, and back.
-    top.type_in("/\u{7f}\u{7f}\u{7f}\u{7f}watched\ns");
+    top.type_in("/\u{7f}\u{7f}\u{7f}\u{7f}watched\rs");
     top.wait_for("shell in watched");
     top.type_in("echo from-the-she''ll; exit\n");
     top.wait_for("from-the-shell");

@@ -16,6 +16,7 @@ mod examples;
 mod interact;
 mod kubectl;
 mod machine;
+mod pages;
 mod python;
 mod run;
 mod rust_client;

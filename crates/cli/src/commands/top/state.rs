@@ -250,7 +250,7 @@ impl State {
             KeyCode::Backspace => {
                 self.filter.pop();
             }
-            KeyCode::Char(c) => self.filter.push(c),
+            KeyCode::Char(c) if !key.modifiers.contains(KeyModifiers::CONTROL) => self.filter.push(c),
             _ => {}
         }
         let shown = self.rows().iter().any(|(key, _)| Some(*key) == self.selected.as_ref());

@@ -102,3 +102,43 @@ fn install_prints_manifests_without_a_cluster() {
     assert!(nowhere.stderr.contains("--context"), "{}", nowhere.stderr);
     assert!(!machine.data_dir().exists());
 }
+
+#[test]
+fn daemon_manifests_are_what_kubernetes_and_the_command_read() {
+    let text = std::fs::read_to_string(path("daemon/daemon.yaml")).unwrap();
+    let objects = by_name(&text);
+    let set = &objects["StatefulSet /kubetask-daemon"];
+    let typed: k8s_openapi::api::apps::v1::StatefulSet = serde_json::from_value(set.clone()).unwrap();
+    assert_eq!(
+        &serde_json::to_value(&typed).unwrap()["spec"],
+        &set["spec"],
+        "every field is one that Kubernetes knows"
+    );
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    for command in [&container["args"], &container["livenessProbe"]["exec"]["command"]] {
+        let words = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+        parses(words.filter(|word| *word != "kubetask"));
+    }
+    let image = container["image"].as_str().unwrap();
+    assert!(image.ends_with(concat!(":", env!("CARGO_PKG_VERSION"))), "{image}");
+}
+
+/// Whether the command line of this build takes these words.
+fn parses<'a>(words: impl Iterator<Item = &'a str>) {
+    use clap::Parser;
+    let line: Vec<&str> = std::iter::once("kubetask").chain(words).collect();
+    kubetask::args::Cli::try_parse_from(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+}
+
+#[test]
+fn dockerfile_works_without_a_repository_and_pins_what_it_uses() {
+    let text = std::fs::read_to_string(path("Dockerfile")).unwrap();
+    for line in ["USER 65532:65532", "SOURCE_DATE_EPOCH", "--locked", "ca-certificates", "ENTRYPOINT [\"kubetask\"]"] {
+        assert!(text.contains(line), "{line}");
+    }
+    let ignore = std::fs::read_to_string(path("Dockerfile.dockerignore")).unwrap();
+    assert!(ignore.lines().any(|line| line == "*") && !ignore.contains("!.git"));
+    let rust = std::fs::read_to_string(path("../Cargo.toml")).unwrap();
+    let rust = rust.lines().find_map(|line| line.strip_prefix("rust-version = \"")).unwrap().trim_end_matches('"');
+    assert!(text.contains(&format!("rust:{rust}-alpine")), "the image compiles with the oldest Rust that is promised");
+}
