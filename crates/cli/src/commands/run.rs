@@ -5,6 +5,7 @@
 
 mod adhoc;
 mod desktop;
+mod repository;
 mod submit;
 
 pub(crate) use submit::random_suffix;
@@ -34,7 +35,7 @@ use crate::output::Output;
 #[command(after_help = "\
 Examples:
   kubetask run -f task.yaml
-  kubetask run --agent claude \"fix the failing test\"
+  kubetask run --agent claude --repo \"fix the failing test\"
   kubetask run --workspace . -- make test")]
 pub struct RunArgs {
     /// Manifest: a file, a directory, a URL, or - for standard input; may be given several times
@@ -49,6 +50,12 @@ pub struct RunArgs {
     /// The Agent that does it [default: the one named "default"]
     #[arg(short, long, value_name = "NAME", requires = "prompt")]
     pub agent: Option<String>,
+    /// Let the agent work on this git checkout [default: the one around the working directory]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = ".", requires = "prompt")]
+    pub repo: Option<PathBuf>,
+    /// Take uncommitted (and, for a cluster, unpushed) work along
+    #[arg(long, requires = "repo")]
+    pub carry: bool,
     /// Name of the task [default: generated]
     #[arg(long, value_name = "NAME", conflicts_with = "filename")]
     pub name: Option<String>,

@@ -1,10 +1,11 @@
 //! One session with a process in a pod.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 
 use futures::SinkExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{AttachParams, AttachedProcess, TerminalSize};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -134,15 +135,30 @@ async fn next(keys: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
     }
 }
 
-/// Standard input, read by a thread: a read of a terminal cannot be taken back.
+/// How long the reading thread may go on when nobody wants its bytes any more.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// Standard input, read by a thread. It reads only when there is something, and not once the session is over: what is
+/// typed then belongs to whoever has the terminal next.
 fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel(8);
     std::thread::spawn(move || {
-        let mut stdin = std::io::stdin().lock();
+        let stdin = std::io::stdin();
         let mut buffer = vec![0; 16 << 10];
-        while let Ok(n @ 1..) = stdin.read(&mut buffer) {
-            if sender.blocking_send(buffer.get(..n).unwrap_or_default().to_vec()).is_err() {
-                return;
+        while !sender.is_closed() {
+            match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&PATIENCE)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) if !sender.is_closed() => {}
+                _ => return,
+            }
+            match rustix::io::read(&stdin, &mut buffer) {
+                Ok(n @ 1..) => {
+                    if sender.blocking_send(buffer.get(..n).unwrap_or_default().to_vec()).is_err() {
+                        return;
+                    }
+                }
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                _ => return,
             }
         }
     });

@@ -107,7 +107,8 @@ async fn api_refuses_what_is_wrong_and_changes_of_what_runs() {
     world.agent("a", "sleep 600", json!({})).await;
     let tasks = world.api::<Task>();
     let wrong: Task = serde_json::from_value(json!({
-        "apiVersion": "kubetask.io/v1alpha1", "kind": "Task", "metadata": {"name": "wrong"}, "spec": {},
+        "apiVersion": "kubetask.io/v1alpha1", "kind": "Task", "metadata": {"name": "wrong"},
+        "spec": {"prompt": "x", "timeoutSeconds": 0},
     }))
     .unwrap();
     let refused = tasks.create(&Default::default(), &wrong).await.unwrap_err();

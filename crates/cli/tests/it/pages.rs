@@ -35,7 +35,7 @@ fn task_page() {
 #[test]
 fn agent_page() {
     let out = run(&Machine::new(), "agent.md");
-    assert_eq!(out, "hello, key of 14 characters\nNever push to main.\nSay what you were given.\n");
+    assert_eq!(out, "hello, key of 14 characters\nNever push to main.\nSay what you were given.");
 }
 
 #[test]

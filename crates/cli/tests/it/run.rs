@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::machine::{Machine, eventually};
+use crate::machine::{Machine, Outcome, eventually};
 
 const AGENT: &str = "\
 apiVersion: kubetask.io/v1alpha1
@@ -173,4 +173,34 @@ fn two_runs_at_a_time_share_one_server() {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         assert_eq!(String::from_utf8_lossy(&out.stdout), text);
     }
+}
+
+#[test]
+fn run_gives_the_agent_the_checkout_with_the_work_in_it() {
+    if !crate::machine::require("git", crate::machine::on_path("git")) {
+        return;
+    }
+    let machine = Machine::new();
+    let checkout = machine.path("my repo");
+    std::fs::create_dir(&checkout).unwrap();
+    let script = "git init -q -b main . && git config user.name a && git config user.email a@example.test \
+        && echo committed > f && git add . && git commit -qm one && echo changed > f && echo new > g && mkdir sub";
+    assert!(std::process::Command::new("sh").args(["-c", script]).current_dir(&checkout).status().unwrap().success());
+    let agent =
+        "{apiVersion: kubetask.io/v1alpha1, kind: Agent, metadata: {name: default}, spec: {serviceAccountName: default,
+        command: [sh, -c, 'cd /workspace/my-repo && cat f g; true']}}";
+    machine.kubetask_with_input(&["apply", "-f", "-"], agent).ok();
+    let run =
+        |args: &[&str]| -> Outcome { machine.command(args).current_dir(checkout.join("sub")).output().unwrap().into() };
+    let out = run(&["run", "--repo", "look"]).ok();
+    assert!(out.stdout.starts_with("committed\n"), "{}", out.stdout);
+    assert!(
+        out.stderr.contains("2 uncommitted changes are not part of it; --carry takes them along"),
+        "{}",
+        out.stderr
+    );
+    let out = run(&["run", "--repo", "--carry", "look"]).ok();
+    assert_eq!(out.stdout, "changed\nnew\n");
+    let out: Outcome = machine.command(&["run", "--repo=/", "look"]).output().unwrap().into();
+    assert!(out.code(2).stderr.contains("not a git repository"));
 }

@@ -15,7 +15,6 @@ mod notify;
 mod queue;
 mod restart;
 mod retention;
-mod rights;
 mod steering;
 mod stub;
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::RunArgs;
 use super::adhoc::AdHoc;
+use super::repository;
 use crate::args::GlobalArgs;
 use crate::commands::apply::FIELD_MANAGER;
 use crate::connect::Connection;
@@ -99,13 +100,22 @@ pub(super) async fn submit(
             Ok(vec![submitted(&task)])
         }
         Request::Prompt(prompt) => {
+            let name = args.name.clone().unwrap_or_else(generated_name);
+            let mut contexts = Vec::new();
+            if let Some(directory) = &args.repo {
+                let checkout = repository::look(directory)?;
+                let resolved = if connection.cluster {
+                    checkout.elsewhere(args.carry, &name)?
+                } else {
+                    checkout.here(args.carry)?
+                };
+                resolved.warnings.iter().for_each(|warning| output.warn(warning));
+                contexts.push(resolved.context);
+            }
             let task = Task {
-                metadata: ObjectMeta {
-                    name: Some(args.name.clone().unwrap_or_else(generated_name)),
-                    annotations: trace_annotation(),
-                    ..ObjectMeta::default()
-                },
+                metadata: ObjectMeta { name: Some(name), annotations: trace_annotation(), ..ObjectMeta::default() },
                 spec: TaskSpec {
+                    contexts,
                     prompt: Some(prompt),
                     agent_ref: args.agent.clone(),
                     timeout_seconds: timeout,
