@@ -1,8 +1,8 @@
 //! The commands, a file each. Each has its arguments and one `run` function.
 
 pub mod apply;
-pub mod batch;
 pub mod attach;
+pub mod batch;
 pub mod completion;
 pub mod context;
 pub mod controller;
