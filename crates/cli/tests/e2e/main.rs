@@ -4,7 +4,7 @@
 //! is installed; without the variable, against `kubetask up` of this build. docs/e2e.md describes it. Nothing here may
 //! rely on the embedded server: no sandbox, no fake engine, no path of this machine.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod contexts;
 mod lifecycle;
