@@ -75,11 +75,10 @@ fn kubectl_plugin_talks_to_kubectls_context() {
     let plugin = machine.path("kubectl-kubetask");
     std::os::unix::fs::symlink(crate::machine::KUBETASK, &plugin).unwrap();
     let path = format!("{}:{}", machine.path("").display(), std::env::var("PATH").unwrap());
-    let Some(mut command) = machine.kubectl_command(&["kubetask", "get", "agents", "-n", "kubetask-system"]) else {
-        return;
-    };
+    let line = ["kubetask", "get", "serviceaccounts", "-n", "kubetask-system", "-o", "name"];
+    let Some(mut command) = machine.kubectl_command(&line) else { return };
     let out: crate::machine::Outcome = command.env("PATH", &path).output().unwrap().into();
-    assert!(out.ok().stderr.contains("No agents"), "kubectl's KUBECONFIG is followed");
+    assert!(out.ok().stdout.contains("serviceaccount/kubetask-agent"), "kubectl's KUBECONFIG is followed");
     let mut command = machine.kubectl_command(&["kubetask", "get", "agents"]).unwrap();
     command
         .env("PATH", &path)

@@ -181,14 +181,14 @@ fn run_gives_the_agent_the_checkout_with_the_work_in_it() {
         return;
     }
     let machine = Machine::new();
-    let checkout = machine.path("my repo");
+    let checkout = machine.path("my.repo");
     std::fs::create_dir(&checkout).unwrap();
     let script = "git init -q -b main . && git config user.name a && git config user.email a@example.test \
         && echo committed > f && git add . && git commit -qm one && echo changed > f && echo new > g && mkdir sub";
     assert!(std::process::Command::new("sh").args(["-c", script]).current_dir(&checkout).status().unwrap().success());
     let agent =
         "{apiVersion: kubetask.io/v1alpha1, kind: Agent, metadata: {name: default}, spec: {serviceAccountName: default,
-        command: [sh, -c, 'cd /workspace/my-repo && cat f g; true']}}";
+        command: [sh, -c, 'cd /workspace/my.repo && cat f g; true']}}";
     machine.kubetask_with_input(&["apply", "-f", "-"], agent).ok();
     let run =
         |args: &[&str]| -> Outcome { machine.command(args).current_dir(checkout.join("sub")).output().unwrap().into() };

@@ -90,7 +90,12 @@ impl Checkout {
                 self.commit.clone()
             }
         };
-        let top = self.top.to_str().ok_or_else(|| CommandError::usage("the checkout's path is not UTF-8"))?;
+        let top = self.top.to_str().filter(|top| !top.contains(char::is_whitespace)).ok_or_else(|| {
+            CommandError::usage(format!(
+                "{}: a path with blanks cannot stand in a Repository's URL",
+                self.top.display()
+            ))
+        })?;
         Ok(Resolved { context: self.context(&format!("file://{top}"), &commit)?, warnings })
     }
 
