@@ -3,6 +3,7 @@
 #![allow(clippy::duplicated_attributes, reason = "printer columns repeat `priority` and `type_`")]
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::api::core::v1::{
     Affinity, EmptyDirVolumeSource, EnvVar, HostPathVolumeSource, LocalObjectReference,
@@ -293,6 +294,17 @@ pub struct ClusterTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
+}
+
+impl fmt::Display for ClusterTarget {
+    /// What users know it by: its context, or the Secret with its kubeconfig.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.context, &self.kubeconfig_secret_ref) {
+            (Some(context), _) => write!(f, "context {context}"),
+            (None, Some(secret)) => write!(f, "Secret {}", secret.name),
+            (None, None) => f.write_str("no cluster"),
+        }
+    }
 }
 
 /// What an Agent is doing.

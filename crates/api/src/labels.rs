@@ -40,6 +40,8 @@ pub const SKIP_ARCHIVE: &str = "kubetask.io/skip-archive";
 pub const TRACEPARENT: &str = "kubetask.io/traceparent";
 /// Annotation on a Job: the hash of what it was made from.
 pub const SPEC_HASH: &str = "kubetask.io/spec-hash";
+/// Annotation on a Task and its Job: where the agent's Job is, when its Agent names another cluster.
+pub const CLUSTER: &str = "kubetask.io/cluster";
 /// Annotation on a Pod: the engine with which the embedded node runs it (local, docker, kubernetes).
 pub const ENGINE: &str = "node.kubetask.io/engine";
 /// Kueue's queue label, copied from the Task to its Job.

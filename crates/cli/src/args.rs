@@ -124,4 +124,7 @@ pub enum Command {
     /// Prepare a task's contexts (runs inside the task's pod)
     #[command(hide = true)]
     Context(commands::context::ContextArgs),
+    /// Run a task's agent on another cluster (what relays run)
+    #[command(hide = true)]
+    Relay(commands::relay::RelayArgs),
 }

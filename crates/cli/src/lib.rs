@@ -75,6 +75,7 @@ fn run(cli: Cli, output: Output) -> CommandResult {
         Command::Completion(args) => commands::completion::run(&args, output),
         Command::Version(args) => commands::version::run(&args, output),
         Command::Context(args) => commands::context::run(&args),
+        Command::Relay(args) => block_on(commands::relay::run(&args)),
         Command::Run(args) => block_on(commands::run::run(args, &global, output)),
         Command::Controller(args) => block_on(commands::controller::run(*args, &global)),
         Command::Up(args) => block_on(commands::up::run(args, &global, output)),

@@ -6,6 +6,7 @@
 //!
 //! * [`task`]: a Task and its Agent become a Job; a Job and its Pods become a Task's status.
 //! * [`context`]: contexts become files, mounts and init containers.
+//! * [`cluster`]: the Job of an Agent that names another cluster.
 //! * [`queue`]: who may run when an Agent is busy. [`agent`]: what an Agent's status says.
 //! * [`cron`]: which runs of a CronTask are due. [`batch`]: which Tasks a BatchRun needs. [`child`]: what both look at of
 //!   a Task that they made. [`retention`]: what is old.
@@ -14,6 +15,7 @@
 pub mod agent;
 pub mod batch;
 pub mod child;
+pub mod cluster;
 pub mod context;
 pub mod convert;
 pub mod cron;

@@ -1,9 +1,12 @@
 //! How an operator is set up.
 
+use std::sync::Arc;
+
 use kubetask_core::task::Settings;
 
 use crate::archive::ArchivePolicy;
 use crate::clock::Clock;
+use crate::clusters::Clusters;
 use crate::metrics::Metrics;
 use crate::traces::TraceConfig;
 
@@ -24,6 +27,8 @@ pub struct OperatorConfig {
     pub metrics: Metrics,
     /// What schedules go by.
     pub clock: Clock,
+    /// Other clusters that Agents may name.
+    pub clusters: Arc<Clusters>,
 }
 
 impl Default for OperatorConfig {
@@ -36,6 +41,7 @@ impl Default for OperatorConfig {
             archive: ArchivePolicy::default(),
             traces: None,
             metrics: Metrics::default(),
+            clusters: Arc::default(),
         }
     }
 }

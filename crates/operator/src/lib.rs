@@ -7,6 +7,7 @@
 //! * [`world`]: what the watches have seen, indexed by what it concerns.
 //! * [`task`]: the Task controller. [`crontask`] and [`batch`]: the controllers of those that make
 //!   Tasks. [`agent`]: the status of Agents.
+//! * [`clusters`]: how other clusters are reached.
 //! * [`events`]: Kubernetes Events, written beside the work.
 //! * [`archive`], [`notify`]: Tasks are written to archives, and webhooks told of them, beside the work.
 //! * [`install`]: puts our definitions into a cluster.
@@ -20,6 +21,7 @@ pub mod archive;
 mod backlog;
 pub mod batch;
 mod clock;
+pub mod clusters;
 pub mod config;
 pub mod crontask;
 pub mod elected;

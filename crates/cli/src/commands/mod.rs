@@ -18,6 +18,7 @@ pub mod get;
 pub mod install;
 pub mod kubeconfig;
 pub mod logs;
+pub mod relay;
 pub mod run;
 pub mod status;
 pub mod steer;

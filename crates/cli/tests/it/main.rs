@@ -17,6 +17,7 @@ mod interact;
 mod kubectl;
 mod machine;
 mod pages;
+mod other_cluster;
 mod python;
 mod run;
 mod rust_client;

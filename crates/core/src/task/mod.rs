@@ -24,7 +24,11 @@ pub mod trace;
 mod volumes;
 pub mod waiting;
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use kubetask_api::{Task, TaskStatus, reasons};
 
 pub use human::{DEFAULT_KEEP_ALIVE_SECONDS, KEEP_ALIVE_ENV};
@@ -33,15 +37,18 @@ pub use ownership::is_owned;
 pub use plan::{Action, EventNote, Plan};
 pub use pod::AGENT_CONTAINER;
 pub use references::{RefKind, Reference, agent_name, agent_references, references};
-pub use seen::{Admission, JobSeen, Seen};
+pub(crate) use security::{container as restricted_container, pod as restricted_pod};
+pub use seen::{Admission, ClusterSeen, JobSeen, Seen};
 pub use settings::{DEFAULT_AGENT_IMAGE, OWN_IMAGE_REPOSITORY, Settings};
 pub use waiting::Waiting;
 
 use self::status::Draft;
-use crate::retention;
+use crate::{cluster, retention};
 
 /// After how long a Job that was refused is tried again.
 const REFUSED_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+/// After how long another cluster that did not answer is asked again.
+const CLUSTER_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// What shall be done for a Task, given what was seen. The same input gives the same plan; a plan that was carried out
 /// leads to a quiet one.
@@ -55,7 +62,7 @@ pub fn plan(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) -> Pl
 
 fn decide(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) -> Plan {
     if task.metadata.deletion_timestamp.is_some() {
-        return Plan::default();
+        return release(task);
     }
     if task.phase().is_finished() {
         return retire(now, task, seen);
@@ -79,6 +86,26 @@ fn decide(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) -> Plan
         }
         JobSeen::NotCached | JobSeen::Gone => without_job(now, task, seen, settings),
     }
+}
+
+/// A Task that goes takes its Job on another cluster with it. What it owns here goes by its owner references.
+fn release(task: &Task) -> Plan {
+    let held = task.metadata.finalizers.iter().flatten().any(|name| name == cluster::FINALIZER);
+    let record = cluster::recorded(task).map(Box::new);
+    Plan { actions: held.then_some(Action::ReleaseCluster { record }).into_iter().collect(), ..Plan::default() }
+}
+
+/// How a Job ended that was made elsewhere for the Task; `None` while it has not, or while the end of its Pod may still
+/// be on its way.
+pub(crate) fn ended(now: Timestamp, task: &Task, job: &Job, pods: &[Arc<Pod>]) -> Option<TaskStatus> {
+    let (end, at) = outcome::job_end(job)?;
+    if outcome::wait_for_pod(now, &end, at, pods).is_some() {
+        return None;
+    }
+    let mut draft = Draft::new(now, task);
+    draft.status.attempts = i32::try_from(pods.len()).ok();
+    outcome::finish(&mut draft, task, job, &end, at, now, pods);
+    Some(draft.status)
 }
 
 /// A finished Task is archived where its namespace wants that, and deleted when its time has come.
@@ -112,7 +139,8 @@ fn without_job(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) ->
         }
         (Some(_), _) => draft.accept(reasons::ACCEPTED, "the Agent is there"),
     }
-    if let (Some(agent), Some(existing)) = (&seen.agent, &seen.service_accounts) {
+    let target = seen.agent.as_ref().and_then(|agent| agent.spec.cluster.as_ref());
+    if let (Some(agent), Some(existing), None) = (&seen.agent, &seen.service_accounts, target) {
         let wanted = &agent.spec.service_account_name;
         if wanted != kubetask_api::DEFAULT_NAME && !existing.contains(wanted) {
             let agent = agent_name(task).to_owned();
@@ -122,13 +150,22 @@ fn without_job(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) ->
     let mut actions = Vec::new();
     // Without its Agent nobody knows all contexts, so nothing is said of them.
     if !matches!(why.first(), Some(Waiting::AgentMissing { .. })) {
-        match job::build(task, seen, settings) {
+        let built = job::build(task, seen, settings).and_then(|actions| match (target, &seen.cluster) {
+            (None, _) => Ok(actions),
+            (Some(_), ClusterSeen::Trouble(waiting)) => Err(vec![waiting.clone()]),
+            (Some(target), ClusterSeen::NotAsked) => relay(task, target, None, actions, settings),
+            (Some(target), ClusterSeen::Reached { kubeconfig }) => {
+                relay(task, target, kubeconfig.as_deref(), actions, settings)
+            }
+        });
+        match built {
             Ok(built) => {
                 draft.resolved();
                 actions = built;
             }
             Err(missing) => {
-                if missing.iter().all(|w| matches!(w, Waiting::Invalid { .. })) {
+                let resolved = |w: &Waiting| matches!(w, Waiting::Invalid { .. } | Waiting::ClusterUnavailable { .. });
+                if missing.iter().all(resolved) {
                     draft.resolved();
                 }
                 why.extend(missing);
@@ -142,7 +179,10 @@ fn without_job(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) ->
         why.push(Waiting::AgentBusy { agent, limit: *limit, position: *position });
     }
     if !why.is_empty() {
-        return wait(draft, why);
+        let far = why.iter().any(|w| matches!(w, Waiting::ClusterUnavailable { .. }));
+        let mut plan = wait(draft, why);
+        plan.wake_at = far.then(|| now.checked_add(CLUSTER_AGAIN).ok()).flatten();
+        return plan;
     }
     if let Some(said) = &seen.refused {
         let mut plan = wait(draft, vec![Waiting::JobRefused { said: said.clone() }]);
@@ -156,6 +196,16 @@ fn without_job(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) ->
     };
     draft.job_created(job_name(task), &waiting);
     Plan { actions, why: vec![waiting], ..draft.into_plan() }
+}
+
+fn relay(
+    task: &Task,
+    target: &kubetask_api::agent::ClusterTarget,
+    kubeconfig: Option<&str>,
+    actions: Vec<Action>,
+    settings: &Settings,
+) -> Result<Vec<Action>, Vec<Waiting>> {
+    cluster::relay(task, target, kubeconfig, actions, settings).map_err(|waiting| vec![waiting])
 }
 
 fn wait(mut draft: Draft<'_>, why: Vec<Waiting>) -> Plan {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
-use kubetask_api::{Task, reasons};
+use kubetask_api::{Task, labels, reasons};
 
 use super::status::Draft;
 use super::{ownership, pods};
+use crate::cluster::Told;
 
 /// The most of a termination message that is kept.
 const RESULT_MAX: usize = 4096;
@@ -53,6 +54,7 @@ pub(super) fn wait_for_pod(
 pub(super) fn finish(
     draft: &mut Draft<'_>,
     task: &Task,
+    job: &Job,
     end: &JobEnd<'_>,
     at: Option<Timestamp>,
     now: Timestamp,
@@ -65,6 +67,9 @@ pub(super) fn finish(
         draft.status.result = ended.message.as_deref().map(|m| cut(m, RESULT_MAX).to_owned()).filter(|m| !m.is_empty());
     }
     let at = ended.and_then(|e| e.finished_at.as_ref()).map(|t| t.0).or(at).unwrap_or(now);
+    if let Some(told) = relayed(job, ended) {
+        return retold(draft, task, told, at);
+    }
     match end {
         JobEnd::Complete => {
             draft.complete("the agent ended with exit code 0", at);
@@ -73,6 +78,27 @@ pub(super) fn finish(
             let (reason, message) = failure(task, condition, pod);
             draft.fail(reason, message, at);
         }
+    }
+}
+
+/// What the relay of a Job on another cluster told last.
+fn relayed(job: &Job, ended: Option<&ContainerStateTerminated>) -> Option<Told> {
+    job.metadata.annotations.as_ref()?.get(labels::CLUSTER)?;
+    serde_json::from_str(ended?.message.as_deref()?).ok()
+}
+
+/// Writes how the agent ended on another cluster.
+fn retold(draft: &mut Draft<'_>, task: &Task, told: Told, at: Timestamp) {
+    draft.status.exit_code = told.exit_code;
+    draft.status.result = told.result;
+    draft.status.attempts = told.attempts.or(draft.status.attempts);
+    if told.completed {
+        draft.complete(&told.message, at);
+    } else if task.spec.stop == Some(true) {
+        draft.fail(reasons::STOPPED, "stopped by spec.stop", at);
+    } else {
+        let known = reasons::ALL.iter().find(|(word, _)| *word == told.reason);
+        draft.fail(known.map_or(reasons::JOB_FAILED, |(word, _)| word), told.message, at);
     }
 }
 

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kubetask_api::TaskStatus;
 
 use super::waiting::Waiting;
+use crate::cluster::Recorded;
 
 /// What shall be done for one Task, in this order: actions, status, events.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,6 +59,17 @@ pub enum Action {
         name: String,
         /// Its UID, as the patch's precondition.
         uid: String,
+    },
+    /// Merge-patch the Task: the finalizer [`crate::cluster::FINALIZER`], and where its Job is going to be.
+    HoldForCluster {
+        /// The value of the annotation [`kubetask_api::labels::CLUSTER`].
+        record: String,
+    },
+    /// Delete the Job on the other cluster, then take the finalizer away. Where nobody knows the cluster any more, only
+    /// the latter.
+    ReleaseCluster {
+        /// Where the Job is.
+        record: Option<Box<Recorded>>,
     },
     /// Delete the Task, with its UID as precondition; Job, Pod and files follow by their owner references.
     DeleteTask {

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod}
 
 use super::Waiting;
 use super::pod::AGENT_CONTAINER;
+use crate::cluster;
 
 /// Waiting reasons that mean the image cannot be had.
 const PULL_TROUBLE: &[&str] = &[
@@ -73,6 +74,15 @@ pub(super) fn failed_init(pod: &Pod) -> Option<(&str, &ContainerStateTerminated)
     })
 }
 
+/// Why a relay did not get its Job made on the other cluster: what it said when it ended last.
+fn relay_trouble(pod: &Pod) -> Option<String> {
+    let submit = pod.status.as_ref()?.init_container_statuses.as_ref()?.iter().find(|c| c.name == cluster::SUBMIT)?;
+    let ended = submit.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+    let ended = ended.or_else(|| submit.state.as_ref()?.terminated.as_ref()).filter(|e| e.exit_code != 0)?;
+    let said = ended.message.as_deref().map(str::trim).filter(|said| !said.is_empty());
+    Some(said.map_or_else(|| format!("exit code {}", ended.exit_code), str::to_owned))
+}
+
 /// Why a Pod does not get going.
 pub(super) fn trouble(pod: &Pod) -> Option<Waiting> {
     let status = pod.status.as_ref()?;
@@ -83,6 +93,9 @@ pub(super) fn trouble(pod: &Pod) -> Option<Waiting> {
         .find(|c| c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable"));
     if let Some(condition) = unscheduled {
         return Some(Waiting::Unschedulable { said: condition.message.clone().unwrap_or_default() });
+    }
+    if let Some(said) = relay_trouble(pod) {
+        return Some(Waiting::ClusterRefused { said });
     }
     let init = status.init_container_statuses.iter().flatten();
     init.chain(status.container_statuses.iter().flatten()).find_map(|container| {

@@ -70,7 +70,12 @@ impl<'a> Found<'a> {
         for credential in &agent.spec.credentials {
             self.add(RefKind::Secret, &credential.secret_ref.name, false, credential.secret_ref.key.is_some());
         }
-        if agent.spec.service_account_name != DEFAULT_NAME {
+        let cluster = agent.spec.cluster.as_ref();
+        if let Some(secret) = cluster.and_then(|cluster| cluster.kubeconfig_secret_ref.as_ref()) {
+            self.add(RefKind::Secret, &secret.name, false, true);
+        }
+        // On another cluster the service account is that cluster's.
+        if cluster.is_none() && agent.spec.service_account_name != DEFAULT_NAME {
             self.add(RefKind::ServiceAccount, &agent.spec.service_account_name, false, false);
         }
     }

@@ -6,7 +6,7 @@ use super::Settings;
 
 /// The pod's default. Without a user id the image decides who the agent runs as, so `runAsNonRoot` would only make
 /// images that run as root fail.
-pub(super) fn pod(settings: &Settings) -> PodSecurityContext {
+pub(crate) fn pod(settings: &Settings) -> PodSecurityContext {
     let seccomp = SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() };
     PodSecurityContext {
         seccomp_profile: Some(seccomp),
@@ -20,7 +20,7 @@ pub(super) fn pod(settings: &Settings) -> PodSecurityContext {
 }
 
 /// A container's default.
-pub(super) fn container() -> SecurityContext {
+pub(crate) fn container() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),

@@ -7,6 +7,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kubetask_api::{Agent, KubeTaskConfig};
 
+use super::Waiting;
+
 /// What is known of a Task's Job.
 #[derive(Clone, Debug, Default)]
 pub enum JobSeen {
@@ -46,6 +48,21 @@ pub enum Admission {
     },
 }
 
+/// What is known of the other cluster that an Agent names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClusterSeen {
+    /// Nobody asked: the Agent names none, or the Job is made already.
+    #[default]
+    NotAsked,
+    /// It answers.
+    Reached {
+        /// The kubeconfig for it, where the Agent names a context of the operator's.
+        kubeconfig: Option<String>,
+    },
+    /// It does not answer, or is not known.
+    Trouble(Waiting),
+}
+
 /// The world as the operator saw it, for one Task.
 ///
 /// Everything is from the Task's namespace. As long as the Task has no Job, `config_maps`, `secrets` and
@@ -69,6 +86,8 @@ pub struct Seen {
     pub config: Option<Arc<KubeTaskConfig>>,
     /// Of a finished Task: newer ones are as many as are kept ([`crate::retention::Kept`]).
     pub surplus: bool,
+    /// The other cluster that the Agent names.
+    pub cluster: ClusterSeen,
     /// Whether the Agent has a place.
     pub admission: Admission,
     /// What the API server said when it refused the Job (or its ConfigMap) for good: quota, admission, validation.

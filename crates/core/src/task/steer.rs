@@ -19,7 +19,7 @@ pub(super) fn with_job(now: Timestamp, task: &Task, seen: &Seen, job: &Job) -> P
         if let Some(until) = outcome::wait_for_pod(now, &end, at, &seen.pods) {
             return Plan { wake_at: Some(until), ..Plan::default() };
         }
-        outcome::finish(&mut draft, task, &end, at, now, &seen.pods);
+        outcome::finish(&mut draft, task, job, &end, at, now, &seen.pods);
         return draft.into_plan();
     }
     if task.spec.stop == Some(true) {

@@ -99,6 +99,18 @@ pub enum Waiting {
         /// What the node said.
         said: String,
     },
+    /// The other cluster that the Agent names cannot be used.
+    ClusterUnavailable {
+        /// What users know it by.
+        cluster: String,
+        /// Why.
+        said: String,
+    },
+    /// The other cluster does not take the Job.
+    ClusterRefused {
+        /// What it said.
+        said: String,
+    },
     /// The agent failed and will be run again.
     Retrying {
         /// Which attempt comes next, from 2.
@@ -117,14 +129,17 @@ impl Waiting {
             | Self::SecretMissing { .. }
             | Self::KeyMissing { .. }
             | Self::TooLarge { .. } => conditions::CONTEXTS_RESOLVED,
-            Self::Suspended | Self::KueueQueue { .. } | Self::AgentBusy { .. } | Self::JobRefused { .. } => {
-                conditions::ADMITTED
-            }
+            Self::Suspended
+            | Self::KueueQueue { .. }
+            | Self::AgentBusy { .. }
+            | Self::ClusterUnavailable { .. }
+            | Self::JobRefused { .. } => conditions::ADMITTED,
             Self::PodRefused { .. }
             | Self::Starting
             | Self::Unschedulable { .. }
             | Self::ImagePull { .. }
             | Self::ContainerConfig { .. }
+            | Self::ClusterRefused { .. }
             | Self::Retrying { .. } => conditions::RUNNING,
         }
     }
@@ -147,6 +162,8 @@ impl Waiting {
             Self::Unschedulable { .. } => reasons::UNSCHEDULABLE,
             Self::ImagePull { .. } => reasons::IMAGE_PULL,
             Self::ContainerConfig { .. } => reasons::CONTAINER_CONFIG,
+            Self::ClusterUnavailable { .. } => reasons::CLUSTER_UNAVAILABLE,
+            Self::ClusterRefused { .. } => reasons::JOB_REJECTED,
             Self::Retrying { .. } => reasons::RETRYING,
         }
     }
@@ -206,6 +223,10 @@ impl fmt::Display for Waiting {
                 "cannot pull image {image}: {said}; check the Agent's agentImage, imagePullSecrets and the registry"
             ),
             Self::ContainerConfig { said } => write!(f, "the container cannot be created: {said}"),
+            Self::ClusterUnavailable { cluster, said } => {
+                write!(f, "the cluster of {cluster} cannot be used: {said}; the Task goes on when it answers")
+            }
+            Self::ClusterRefused { said } => write!(f, "the other cluster does not take the Job: {said}"),
             Self::Retrying { attempt } => write!(f, "the agent failed; attempt {attempt} follows"),
         }
     }

@@ -88,6 +88,13 @@ impl World {
                         }
                     }
                 }
+                Action::HoldForCluster { record } => {
+                    let metadata = &mut self.task.metadata;
+                    let annotations = metadata.annotations.get_or_insert_default();
+                    annotations.insert(kubetask_api::labels::CLUSTER.to_owned(), record.clone());
+                    metadata.finalizers = Some(vec![kubetask_core::cluster::FINALIZER.to_owned()]);
+                }
+                Action::ReleaseCluster { .. } => self.task.metadata.finalizers = None,
                 Action::DeleteTask { .. } => {
                     self.deleted = true;
                     self.task.metadata.deletion_timestamp =

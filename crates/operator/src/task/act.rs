@@ -5,12 +5,14 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
 use kubetask_api::Task;
+use kubetask_core::cluster;
 use kubetask_core::task::{Action, is_owned};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::reconcile::{Context, Error};
+use super::remote;
 use crate::FIELD_MANAGER;
 use crate::world::feed::strip_job;
 
@@ -32,12 +34,21 @@ pub(super) async fn act(context: &Context, namespace: &str, task: &Task, action:
         Action::PutConfigMap(object) => put(client, namespace, task, object.as_ref()).await,
         Action::PutSecret(object) => put(client, namespace, task, object.as_ref()).await,
         Action::CreateJob(job) => create_job(context, namespace, task, job).await,
+        Action::HoldForCluster { record } => remote::hold(context, namespace, task, record).await,
+        Action::ReleaseCluster { record } => remote::release(context, namespace, task, record.as_deref()).await,
         Action::SuspendJob { name, suspend } => {
+            if let Some(record) = cluster::recorded(task) {
+                remote::suspend(context, namespace, &record, *suspend).await?;
+            }
             let api: Api<Job> = Api::namespaced(client.clone(), namespace);
             let patch = json!({"spec": {"suspend": suspend}});
             merge(&api, name, &patch, "suspend Job").await
         }
         Action::StopPod { name, uid } => {
+            if let Some(record) = cluster::recorded(task) {
+                // The relay sees it, and tells the last of the log.
+                return remote::delete(context, namespace, task, &record).await.map(|()| Acted::Done);
+            }
             let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), namespace);
             let patch = json!({"metadata": {"uid": uid}, "spec": {"activeDeadlineSeconds": 1}});
             merge(&api, name, &patch, "stop Pod").await

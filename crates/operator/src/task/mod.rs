@@ -7,6 +7,7 @@
 mod act;
 mod observe;
 mod reconcile;
+mod remote;
 mod tell;
 
 use std::sync::Arc;

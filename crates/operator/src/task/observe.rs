@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kubetask_api::{Agent, Task, conditions};
 use kubetask_core::names::job_name;
-use kubetask_core::task::{JobSeen, RefKind, Reference, Seen, agent_name, references};
+use kubetask_core::task::{ClusterSeen, JobSeen, RefKind, Reference, Seen, Waiting, agent_name, references};
 
 use super::reconcile::{Context, Error};
 use crate::world::TaskKey;
@@ -65,7 +65,20 @@ pub(super) async fn observe(context: &Context, key: &TaskKey, task: &Task) -> Re
         }
     }
     seen.service_accounts = Some(accounts);
+    seen.cluster = other_cluster(context, namespace, seen.agent.as_deref()).await;
     Ok(seen)
+}
+
+/// Whether the other cluster that the Agent names can be used.
+async fn other_cluster(context: &Context, namespace: &str, agent: Option<&Agent>) -> ClusterSeen {
+    let Some(target) = agent.and_then(|agent| agent.spec.cluster.as_ref()) else { return ClusterSeen::NotAsked };
+    match context.config.clusters.reach(&context.client, namespace, target).await {
+        Ok(cluster) => ClusterSeen::Reached { kubeconfig: cluster.kubeconfig },
+        Err(error) => {
+            let (cluster, said) = (target.to_string(), error.to_string());
+            ClusterSeen::Trouble(Waiting::ClusterUnavailable { cluster, said })
+        }
+    }
 }
 
 /// What the watches know, and whether the Task may wait for something that it refers to: until it has its Job.

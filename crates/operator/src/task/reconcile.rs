@@ -9,6 +9,7 @@ use kube::api::Api;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kubetask_api::{Task, TaskPhase, TaskStatus};
+use kubetask_core::cluster::Recorded;
 use kubetask_core::names::job_name;
 use kubetask_core::task::{Action, Admission, JobSeen, Plan, Seen, plan};
 use tokio::sync::mpsc::UnboundedSender;
@@ -18,6 +19,7 @@ use super::act::{Acted, act};
 use super::observe::observe;
 use super::tell;
 use crate::backlog::Backlog;
+use crate::clusters::ClusterError;
 use crate::config::OperatorConfig;
 use crate::events::Recorder;
 use crate::status::{self, CONFLICT_AGAIN, Memory};
@@ -50,6 +52,17 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// Another cluster could not be used.
+    #[error("Job {job} on the cluster of {cluster}")]
+    Cluster {
+        /// The Job.
+        job: String,
+        /// What users know the cluster by.
+        cluster: String,
+        /// Why.
+        #[source]
+        source: ClusterError,
+    },
     /// An object was there and then was not, while it was being created.
     #[error("{0} came and went")]
     Vanished(String),
@@ -58,6 +71,10 @@ pub enum Error {
 impl Error {
     pub(super) fn fetch(what: &'static str, name: &str, source: kube::Error) -> Self {
         Self::Fetch { what, name: name.to_owned(), source: Box::new(source) }
+    }
+
+    pub(super) fn cluster(record: &Recorded, source: ClusterError) -> Self {
+        Self::Cluster { job: record.job.clone(), cluster: record.target.to_string(), source }
     }
 
     pub(super) fn act(step: &'static str, name: &str, source: kube::Error) -> Self {
@@ -183,6 +200,10 @@ async fn reconcile_one(task: Arc<Task>, context: Arc<Context>) -> Result<Next, E
             context.leave(&key);
         }
         context.world.lock().references.remove(&key);
+        let planned = plan(Timestamp::now(), &task, &Seen::default(), &context.config.settings);
+        for action in &planned.actions {
+            act(&context, &key.namespace, &task, action).await?;
+        }
         return Ok(Next::await_change());
     }
     if context.memory.is_stale(&key, task.metadata.resource_version.as_deref()) {

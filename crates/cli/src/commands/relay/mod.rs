@@ -1,0 +1,131 @@
+//! `kubetask relay`: what runs at home for an agent on another cluster.
+//!
+//! [`submit`] (the init container) makes the Job there and waits until its agent starts; [`follow`] (the container
+//! `agent`) prints its log and tells how it ended. Both may be started again at any time, anywhere: the Job is found by
+//! its name. What to make is a [`Spec`]; nothing here decides anything about Tasks.
+
+mod copies;
+mod follow;
+mod log;
+mod submit;
+mod words;
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use kubetask_core::cluster::{CLUSTER_DIR, KUBECONFIG_KEY, SPEC_ENV, Spec};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::{CommandError, CommandResult, chain};
+use crate::exit_codes;
+
+/// How long the other cluster may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The longest pause between two attempts to reach it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Exit code of a program that was asked to end: 128 + SIGTERM.
+const TERMINATED: u8 = 143;
+
+/// Arguments of `kubetask relay`.
+#[derive(Debug, Args)]
+pub struct RelayArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Make the Job on the other cluster, and wait until its agent starts
+    Submit,
+    /// Print the agent's log, and tell how it ended
+    Follow,
+}
+
+/// Why something did not work.
+enum Trouble {
+    /// It may work later: the cluster does not answer, or is busy.
+    Later(String),
+    /// The cluster says no; somebody has to change something.
+    Refused(String),
+}
+
+impl From<kube::Error> for Trouble {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            // A token that was rotated is read again with the next attempt.
+            kube::Error::Api(status) if matches!(status.code, 400 | 403 | 404 | 405 | 409 | 413 | 422) => {
+                Self::Refused(status.message.clone())
+            }
+            error => Self::Later(chain(&error)),
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the other cluster refuses what it is asked for; the message ends up in the Task's status.
+pub async fn run(args: &RelayArgs) -> CommandResult {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let spec = std::env::var(SPEC_ENV).map_err(|_| CommandError::usage(format!("{SPEC_ENV} is not set")))?;
+    let spec: Spec = serde_json::from_str(&spec).map_err(|e| CommandError::usage(format!("{SPEC_ENV}: {e}")))?;
+    let work = async {
+        match args.what {
+            What::Submit => submit::run(&spec).await,
+            What::Follow => follow::run(&spec).await,
+        }
+    };
+    let result = tokio::select! {
+        result = work => result,
+        // The agent goes on: whoever wants it to end says so to its cluster, and the next relay finds it.
+        _ = terminate.recv() => return Ok(TERMINATED),
+    };
+    match result {
+        Ok(last_words) => {
+            tell(&last_words);
+            Ok(exit_codes::OK)
+        }
+        Err(error) => {
+            tell(&error.lines.join("; "));
+            Err(error)
+        }
+    }
+}
+
+/// The termination message is how the operator, and so the user, hears of it.
+fn tell(words: &str) {
+    if let Err(error) = std::fs::write("/dev/termination-log", words) {
+        eprintln!("cannot write the termination message: {error}");
+    }
+}
+
+/// A client of the other cluster, with the kubeconfig as it is now: a Secret may have been renewed.
+async fn connect(spec: &Spec) -> Result<Client, Trouble> {
+    let path = Path::new(CLUSTER_DIR).join(KUBECONFIG_KEY);
+    let unusable = |error: &dyn std::fmt::Display| Trouble::Later(format!("the kubeconfig cannot be used: {error}"));
+    let kubeconfig = Kubeconfig::read_from(&path).map_err(|e| unusable(&e))?;
+    let options = KubeConfigOptions { context: spec.context.clone(), ..KubeConfigOptions::default() };
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| unusable(&e))?;
+    config.connect_timeout = Some(CONNECT);
+    Client::try_from(config).map_err(|e| unusable(&e))
+}
+
+/// Pauses between attempts: longer and longer, up to [`LONGEST_PAUSE`].
+#[derive(Default)]
+struct Pauses(u32);
+
+impl Pauses {
+    async fn pause(&mut self) {
+        let pause = Duration::from_millis(250 << self.0.min(8)).min(LONGEST_PAUSE);
+        self.0 += 1;
+        tokio::time::sleep(pause).await;
+    }
+
+    /// It worked: the next trouble is a new one.
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+}
