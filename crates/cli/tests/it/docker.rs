@@ -16,7 +16,10 @@ fn docker(args: &[&str]) -> Option<String> {
 fn machine() -> Option<Machine> {
     let busybox = "/bin/busybox";
     let there = docker(&["info"]).is_some() && std::path::Path::new(busybox).exists();
-    if !require("a Docker daemon and a static busybox", there) {
+    // Where no daemon can run, `.ci/run` says so.
+    let excused = std::env::var_os("KUBETASK_CI_WITHOUT_DOCKER").is_some();
+    if !there && (excused || !require("a Docker daemon and a static busybox", there)) {
+        eprintln!("SKIPPED: no Docker daemon");
         return None;
     }
     let machine = Machine::up();
