@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kubetask_api::{Task, TaskPhase};
+use kubetask_api::{Task, conditions};
 use serde::{Deserialize, Serialize};
 
 use crate::task::{deciding_condition, ended};
@@ -42,7 +42,7 @@ pub fn told(now: Timestamp, task: &Task, job: &Job, pods: &[Arc<Pod>]) -> Option
     let status = ended(now, task, job, pods)?;
     let condition = deciding_condition(&status);
     Some(Told {
-        completed: status.phase == Some(TaskPhase::Completed),
+        completed: conditions::is_true(&status.conditions, conditions::COMPLETE),
         reason: condition.map(|c| c.reason.clone()).unwrap_or_default(),
         message: condition.map(|c| cut(&c.message, MESSAGE_MAX)).unwrap_or_default(),
         exit_code: status.exit_code,

@@ -90,3 +90,20 @@ fn a_directory_of_this_machine_is_not_on_another_cluster() {
     let why = world.plan(0).why;
     assert!(matches!(why.as_slice(), [Waiting::Invalid { what }] if what.contains("/home/me/project")), "{why:?}");
 }
+
+#[test]
+fn what_the_relay_tells_is_how_the_task_ended() {
+    let task = crate::fixtures::prompt_task();
+    let job: k8s_openapi::api::batch::v1::Job = serde_json::from_value(json!({
+        "metadata": {"name": "fix-login-0a1b2c"},
+        "status": {"completionTime": "2027-01-15T08:05:00Z", "conditions": [
+            {"type": "Complete", "status": "True", "lastTransitionTime": "2027-01-15T08:05:00Z"}]},
+    }))
+    .unwrap();
+    let pod =
+        crate::fixtures::pod(&task, 1, "Succeeded", json!({"terminated": {"exitCode": 0, "message": "well done"}}));
+    let told =
+        kubetask_core::cluster::told(crate::fixtures::at(900), &task, &job, &[std::sync::Arc::new(pod)]).unwrap();
+    assert!(told.completed);
+    assert_eq!((told.exit_code, told.result.as_deref()), (Some(0), Some("well done")));
+}
