@@ -24,6 +24,7 @@ mod clock;
 pub mod clusters;
 pub mod config;
 pub mod crontask;
+mod early;
 pub mod elected;
 pub mod events;
 pub mod gate;

@@ -10,7 +10,8 @@ pub fn controller_rules() -> Vec<Value> {
     let kubetask = |resources: &[&str], verbs: &[&str]| json!({"apiGroups": ["kubetask.io"], "resources": resources, "verbs": verbs});
     let core = |resources: &[&str], verbs: &[&str]| json!({"apiGroups": [""], "resources": resources, "verbs": verbs});
     vec![
-        kubetask(&["agents", "batches", "kubetaskconfigs"], &["get", "list", "watch"]),
+        kubetask(&["agents", "batches"], &["get", "list", "watch"]),
+        kubetask(&["kubetaskconfigs"], &["list", "watch"]),
         kubetask(&["batchruns", "crontasks"], &["list", "watch"]),
         kubetask(&["tasks"], &["create", "delete", "get", "list", "patch", "watch"]),
         kubetask(&["agents/status", "batchruns/status", "crontasks/status", "tasks/status"], &["patch"]),
@@ -20,7 +21,7 @@ pub fn controller_rules() -> Vec<Value> {
         core(&["pods"], &["list", "patch", "watch"]),
         // Logs are read for the archive.
         core(&["pods/log"], &["get"]),
-        core(&["configmaps", "secrets"], &["create", "get", "list", "patch", "update", "watch"]),
+        core(&["configmaps", "secrets"], &["create", "get", "list", "update", "watch"]),
         core(&["serviceaccounts"], &["get", "list", "watch"]),
         core(&["events"], &["create", "list", "watch"]),
     ]

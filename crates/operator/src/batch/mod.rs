@@ -17,7 +17,9 @@ use kubetask_core::child::MakerKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
+use crate::early::cancelled_before;
 use crate::events::Recorder;
+use crate::health::Synced;
 use crate::make::keys;
 use crate::world::{World, feed};
 
@@ -29,10 +31,19 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         () = cancel.cancelled() => return,
     }
     let (runs, writer) = reflector::store();
+    let listed = Synced::default();
     let watch = watcher::watcher(config.api::<BatchRun>(&client), watcher::Config::default())
         .default_backoff()
         .modify(|run| run.metadata.managed_fields = None)
         .reflect(writer)
+        .inspect({
+            let listed = listed.clone();
+            move |event| {
+                if matches!(event, Ok(watcher::Event::InitDone)) {
+                    listed.set();
+                }
+            }
+        })
         .touched_objects();
     let (batches, writer) = reflector::store();
     let watch_batches = watcher::watcher(config.api::<Batch>(&client), watcher::Config::default())
@@ -51,17 +62,20 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
             all_runs.state().iter().filter(|run| refers(run)).map(|run| ObjectRef::from_obj(&**run)).collect();
         runs
     };
-    Controller::for_stream(watch, runs)
+    let controller = Controller::for_stream(watch, runs)
         .with_config(controller::Config::default().concurrency(config.concurrency))
         .watches_stream(watch_batches, referring)
         .reconcile_on(keys(from_tasks))
-        .graceful_shutdown_on(cancel.cancelled_owned())
+        .graceful_shutdown_on(cancel.clone().cancelled_owned())
         .run(reconcile::reconcile, reconcile::on_error, context)
         .for_each(|result| {
             if let Err(controller::Error::QueueError(error)) = result {
                 feed::interrupted("BatchRun", &error);
             }
             future::ready(())
-        })
-        .await;
+        });
+    tokio::select! {
+        () = controller => {}
+        () = cancelled_before(&listed, &cancel) => {}
+    }
 }

@@ -19,7 +19,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
+use crate::early::cancelled_before;
 use crate::events::Recorder;
+use crate::health::Synced;
 use crate::make::keys;
 use crate::world::{World, feed};
 
@@ -31,10 +33,19 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         () = cancel.cancelled() => return,
     }
     let (crons, writer) = reflector::store();
+    let listed = Synced::default();
     let watch = watcher::watcher(config.api::<CronTask>(&client), watcher::Config::default())
         .default_backoff()
         .modify(|cron| cron.metadata.managed_fields = None)
         .reflect(writer)
+        .inspect({
+            let listed = listed.clone();
+            move |event| {
+                if matches!(event, Ok(watcher::Event::InitDone)) {
+                    listed.set();
+                }
+            }
+        })
         .touched_objects();
     let timer = timer::Timer::new(config.clock.clone());
     let (wake, from_timer) = mpsc::unbounded_channel();
@@ -50,7 +61,7 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         .with_config(controller::Config::default().concurrency(config.concurrency))
         .reconcile_on(keys(from_timer))
         .reconcile_on(keys(from_tasks))
-        .graceful_shutdown_on(cancel.cancelled_owned())
+        .graceful_shutdown_on(cancel.clone().cancelled_owned())
         .run(reconcile::reconcile, reconcile::on_error, context)
         .for_each(|result| {
             if let Err(controller::Error::QueueError(error)) = result {
@@ -60,6 +71,7 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         });
     tokio::select! {
         () = controller => {}
+        () = cancelled_before(&listed, &cancel) => {}
         () = timer.run(wake) => {}
     }
 }

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
+use crate::early::cancelled_before;
 use crate::events::Recorder;
 use crate::health::Synced;
 use crate::metrics::Source;
@@ -63,7 +64,7 @@ pub async fn run(
         .default_backoff()
         .modify(strip)
         .reflect(writer)
-        .inspect(told(TaskIntake::new(world.clone()), looks.clone(), when_synced))
+        .inspect(told(TaskIntake::new(world.clone()), looks.clone(), when_synced.clone()))
         .touched_objects();
     config.metrics.set_source(Source { tasks: Some(tasks.clone()), world: world.clone() });
     let http = crate::http::Http::default();
@@ -81,7 +82,7 @@ pub async fn run(
     pumps.spawn(notifying);
     let beside = reconcile::Beside { looks, archives, notices, spans };
     let context = Arc::new(Context::new(client, config.clone(), world, tasks.clone(), recorder, beside));
-    Controller::for_stream(watch, tasks)
+    let controller = Controller::for_stream(watch, tasks)
         .with_config(controller::Config::default().concurrency(config.concurrency))
         .reconcile_on(stream::poll_fn({
             let mut receiver = from_feeds;
@@ -91,15 +92,18 @@ pub async fn run(
             let mut receiver = from_tasks;
             move |cx| receiver.poll_recv(cx).map(|key| key.as_ref().map(object_ref))
         }))
-        .graceful_shutdown_on(cancel.cancelled_owned())
+        .graceful_shutdown_on(cancel.clone().cancelled_owned())
         .run(reconcile, reconcile::on_error, context)
         .for_each(|result| {
             if let Err(controller::Error::QueueError(error)) = result {
                 feed::interrupted("Task", &error);
             }
             future::ready(())
-        })
-        .await;
+        });
+    tokio::select! {
+        () = controller => {}
+        () = cancelled_before(&when_synced, &cancel) => {}
+    }
     pumps.shutdown().await;
 }
 

@@ -15,6 +15,7 @@ mod notify;
 mod queue;
 mod restart;
 mod retention;
+mod rights;
 mod steering;
 mod stub;
 

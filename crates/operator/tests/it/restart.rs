@@ -112,3 +112,16 @@ async fn everything_restarts_and_the_agent_goes_on() -> anyhow::Result<()> {
     cluster.shutdown().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn an_operator_that_has_hardly_begun_ends_when_asked_to() -> anyhow::Result<()> {
+    let cluster = TestCluster::start().await?;
+    for round in 0..40 {
+        let operator = kubetask_operator::start(cluster.client(), kubetask_operator::OperatorConfig::default());
+        tokio::time::sleep(std::time::Duration::from_micros(500 * round)).await;
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), operator.shutdown()).await;
+        assert!(ended.is_ok(), "it does not end (round {round})");
+    }
+    cluster.shutdown().await;
+    Ok(())
+}
