@@ -28,7 +28,7 @@ pub(super) async fn print(spec: &Spec, namespace: &str, pod: &str) {
             follow: true,
             timestamps: true,
             container: Some(AGENT_CONTAINER.to_owned()),
-            since_time: lines.last,
+            since_time: lines.since(),
             ..LogParams::default()
         };
         match api.log_stream(pod, &params).await {
@@ -111,6 +111,14 @@ enum Rest {
 }
 
 impl Lines {
+    /// From when on the log is wanted again: the API knows whole seconds, and a client that rounds up would lose lines.
+    fn since(&self) -> Option<Timestamp> {
+        self.last.map(|last| {
+            let seconds = last.as_nanosecond().div_euclid(1_000_000_000);
+            i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(last)
+        })
+    }
+
     /// The stream begins anew, with the second of the last line.
     fn resume(&mut self) {
         self.to_skip = self.at_last;
@@ -239,6 +247,14 @@ mod tests {
             got += &taken(&mut lines, log, 3);
             assert_eq!(got, "one\ntwo\ntwo too\n", "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn it_is_asked_for_from_the_beginning_of_the_second() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.since(), None);
+        taken(&mut lines, "2027-01-01T00:00:00.9Z late\n", 100);
+        assert_eq!(lines.since(), Some("2027-01-01T00:00:00Z".parse().unwrap()));
     }
 
     #[test]
