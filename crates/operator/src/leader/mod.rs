@@ -69,6 +69,9 @@ impl LeaderConfig {
     }
 }
 
+/// How long giving the Lease back may take.
+const RELEASE_WITHIN: Duration = Duration::from_secs(3);
+
 /// How a replica ceased to lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
@@ -137,12 +140,30 @@ impl Election {
     /// Gives the Lease back. From here on nothing is written.
     pub async fn release(&mut self) {
         self.fence.shut();
-        let Some(observed) = self.observed.take().filter(|seen| seen.is_held_by(&self.config.identity)) else { return };
-        let given_up = observed.released(Timestamp::now());
-        let params = PostParams::default();
-        let released = self.api.replace(&self.config.name, &params, &given_up);
-        if let Ok(Err(error)) = tokio::time::timeout(self.config.retry_period, released).await {
-            tracing::info!(%error, "the lease was not given back; it ends by itself");
+        if self.observed.take().is_none_or(|seen| !seen.is_held_by(&self.config.identity)) {
+            return;
+        }
+        match tokio::time::timeout(RELEASE_WITHIN, self.give_up()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::info!(%error, "the lease was not given back; it ends by itself"),
+            Err(_) => tracing::info!("the lease was not given back in time; it ends by itself"),
+        }
+    }
+
+    /// Looks again first: a renewal whose answer nobody waited for may have changed the Lease.
+    async fn give_up(&self) -> Result<(), kube::Error> {
+        loop {
+            let Some(lease) = self.api.get_opt(&self.config.name).await? else { return Ok(()) };
+            let seen = Observed::update(None, lease);
+            if !seen.is_held_by(&self.config.identity) {
+                return Ok(());
+            }
+            let given_up = seen.released(Timestamp::now());
+            match self.api.replace(&self.config.name, &PostParams::default(), &given_up).await {
+                Ok(_) => return Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
