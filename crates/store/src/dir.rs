@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::OpenError;
 
@@ -19,6 +20,20 @@ pub(crate) struct Dir {
     _lock: File,
 }
 
+/// How long a lock is waited for. A process that is being made by another thread has a copy of every open file until it
+/// becomes another program, and with it the lock of a store that was closed just now.
+const MOMENT: Duration = Duration::from_millis(150);
+
+fn try_for_a_moment(lock: &File) -> Result<(), TryLockError> {
+    let started = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if started.elapsed() < MOMENT => std::thread::sleep(MOMENT / 30),
+            result => return result,
+        }
+    }
+}
+
 impl Dir {
     /// Creates the directory if need be, makes sure that it is a store's or empty, and locks it.
     pub(crate) fn lock(path: &Path) -> Result<Dir, OpenError> {
@@ -29,7 +44,7 @@ impl Dir {
         let mut lock = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
             .open(&lock_path)
             .map_err(io("open", &lock_path))?;
-        match lock.try_lock() {
+        match try_for_a_moment(&lock) {
             Ok(()) => {}
             Err(TryLockError::Error(e)) => return Err(io("lock", &lock_path)(e)),
             Err(TryLockError::WouldBlock) => {

@@ -27,6 +27,8 @@ pub struct Faults(Arc<State>);
 #[derive(Debug)]
 struct State {
     seed: u64,
+    /// Whether answers hang, and watches are badly behind.
+    hard: bool,
     random: Mutex<StdRng>,
     over: AtomicBool,
     done: AtomicUsize,
@@ -65,6 +67,12 @@ impl Faults {
         Self::new(seed, None)
     }
 
+    /// As [`Self::seeded`], and worse: answers that hang, and watches that are behind by more than a second.
+    #[must_use]
+    pub fn hard(seed: u64) -> Self {
+        Self::with(seed, None, true)
+    }
+
     /// No trouble but that watches of one resource run behind.
     #[must_use]
     pub fn lagging(resource: &'static str, by: Duration) -> Self {
@@ -74,8 +82,13 @@ impl Faults {
     }
 
     fn new(seed: u64, lag: Option<(&'static str, Duration)>) -> Self {
+        Self::with(seed, lag, false)
+    }
+
+    fn with(seed: u64, lag: Option<(&'static str, Duration)>, hard: bool) -> Self {
         Self(Arc::new(State {
             seed,
+            hard,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             over: AtomicBool::new(false),
             done: AtomicUsize::new(0),
@@ -128,7 +141,7 @@ impl State {
                 0 | 1 if watches => Fate::Cut(random.random_range(0..6), random.random_ratio(1, 2)),
                 // A cache that is stale: a little mostly, now and then badly.
                 2 if watches => Fate::Late(Duration::from_millis(match random.random_range(0..5) {
-                    0 => random.random_range(500..1500),
+                    0 if self.hard => random.random_range(500..1500),
                     _ => random.random_range(0..200),
                 })),
                 _ => Fate::Fine,
@@ -138,7 +151,7 @@ impl State {
                 0 => Fate::NotSent,
                 1 => Fate::AnswerLost,
                 2 => Fate::Busy(if random.random_ratio(1, 2) { 429 } else { 503 }, random.random_range(0..2)),
-                3 if !watches => Fate::Hangs(Duration::from_millis(random.random_range(100..900))),
+                3 if !watches && self.hard => Fate::Hangs(Duration::from_millis(random.random_range(100..900))),
                 3 => Fate::NotSent,
                 n => {
                     let (code, reason) = REFUSALS[n - 4];
