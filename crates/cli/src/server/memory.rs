@@ -5,22 +5,87 @@ use std::time::Duration;
 /// How long after the start; by then controllers and caches have read what they keep.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// Gives free heap back, once. The C library would keep it: definitions, documents and requests of the start are a
-/// third of the heap at its peak.
+/// Gives back, once, what only the start needed: free heap, which the C library would keep (definitions, documents and
+/// requests of the start are a third of the heap at its peak), and the program text that has run once.
 pub(super) fn release_after_start() {
     tokio::spawn(async {
         tokio::time::sleep(SETTLED).await;
         // Walks the heap: some milliseconds that no request should wait for.
-        let _ = tokio::task::spawn_blocking(release).await;
+        let _ = tokio::task::spawn_blocking(|| {
+            release_heap();
+            release_text();
+        })
+        .await;
     });
 }
 
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "a function of the C library that takes no pointers")]
-fn release() {
+fn release_heap() {
     // SAFETY: takes a number, locks the heap itself, and may be called at any time from any thread (malloc_trim(3)).
     unsafe { libc::malloc_trim(0) };
 }
 
 #[cfg(not(target_env = "gnu"))]
-fn release() {}
+fn release_heap() {}
+
+/// Unmaps the pages of our own program text; what runs on is mapped again at the next instruction, from the page cache.
+/// The kernel would do so too, but only when memory is short, and until then counts every page the start has touched.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "tells the kernel about mappings of this process")]
+fn release_text() {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    // A debugger's breakpoints are changes of the text, and would be lost.
+    if !read("/proc/self/status").lines().any(|line| line == "TracerPid:\t0") {
+        return;
+    }
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
+    for (start, length) in text(&read("/proc/self/maps"), &program.to_string_lossy()) {
+        // SAFETY: the range is a private mapping of a file that is only read and executed. Its pages are not written to,
+        // so that dropping them changes nothing: they are read again from the file (madvise(2), MADV_DONTNEED).
+        unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn release_text() {}
+
+/// Start and length of the program's executable mappings (proc_pid_maps(5)): private, and not writable.
+#[cfg(target_os = "linux")]
+fn text(maps: &str, program: &str) -> Vec<(usize, usize)> {
+    let range = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, rights) = (fields.next()?, fields.next()?);
+        let of_program = line.split_once('/').is_some_and(|(_, path)| path == program.trim_start_matches('/'));
+        let (start, end) = range.split_once('-')?;
+        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+        (rights == "r-xp" && of_program).then(|| (start, end.saturating_sub(start)))
+    };
+    maps.lines().filter_map(range).collect()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_programs_own_text_is_given_back() {
+        let maps = "\
+            55d0a000-55d0c000 r--p 00000000 08:01 42 /opt/my tools/kubetask\n\
+            55d0c000-55d10000 r-xp 00002000 08:01 42 /opt/my tools/kubetask\n\
+            55d10000-55d11000 rw-p 00006000 08:01 42 /opt/my tools/kubetask\n\
+            7f000000-7f001000 r-xp 00000000 08:01 43 /lib/libc.so.6\n\
+            7ffd0000-7ffd1000 r-xp 00000000 00:00 0  [vdso]\n";
+        assert_eq!(text(maps, "/opt/my tools/kubetask"), [(0x55d0_c000, 0x4000)]);
+        assert_eq!(text("nonsense\n\n1-", "/opt/my tools/kubetask"), []);
+    }
+
+    #[test]
+    fn this_program_runs_on() {
+        let program = std::fs::read_link("/proc/self/exe").unwrap();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(!text(&maps, &program.to_string_lossy()).is_empty());
+        release_text();
+        release_heap();
+    }
+}

@@ -44,8 +44,8 @@ enum Trouble {
     Api(kube::Error),
     /// The store, or the configuration, in words.
     Said(String),
-    /// The store has just failed for another Task.
-    Pause,
+    /// The store has just failed for another Task, so.
+    Paused(String),
 }
 
 /// Archives Tasks.
@@ -57,8 +57,8 @@ struct Archiver {
     metrics: Metrics,
     policy: ArchivePolicy,
     http: Http,
-    /// Stores that have just failed.
-    failed: Arc<Mutex<HashMap<String, Instant>>>,
+    /// Stores that have just failed, and how.
+    failed: Arc<Mutex<HashMap<String, (Instant, String)>>>,
 }
 
 /// Takes Tasks to be archived, and the future that does it.
@@ -103,17 +103,8 @@ impl Archiver {
                 tracing::info!(namespace, task = name, uid = task.uid(), place, "archived");
                 self.tell(&tasks, &task, true, &format!("{} in {}", place, archive.url)).await
             }
-            Err(Trouble::Pause) => return Attempt::Failed,
             Err(trouble) => {
-                self.metrics.archived(false);
-                self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(archive.url.clone(), Instant::now());
-                let said = match trouble {
-                    Trouble::Api(error) => crate::http::chain(&error),
-                    Trouble::Said(said) => said,
-                    Trouble::Pause => String::new(),
-                };
-                tracing::warn!(namespace, task = name, uid = task.uid(), error = said, "not archived");
-                let said: String = said.chars().take(1024).collect();
+                let said: String = self.failed(&task, &archive, trouble).chars().take(1024).collect();
                 // When this is not told, the next attempt tells it.
                 let _ =
                     self.tell(&tasks, &task, false, &format!("not archived yet, and kept until it is: {said}")).await;
@@ -127,10 +118,25 @@ impl Archiver {
         }
     }
 
+    /// Takes a failure down; answers it in words. Every Task is told, also those for which the store was not asked.
+    fn failed(&self, task: &Task, archive: &Archive, trouble: Trouble) -> String {
+        let said = match trouble {
+            Trouble::Paused(said) => return said,
+            Trouble::Api(error) => crate::http::chain(&error),
+            Trouble::Said(said) => said,
+        };
+        self.metrics.archived(false);
+        let (namespace, name) = (task.namespace(), task.name_any());
+        tracing::warn!(namespace, task = name, uid = task.uid(), error = said, "not archived");
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.insert(archive.url.clone(), (Instant::now(), said.clone()));
+        said
+    }
+
     async fn archive(&self, task: &Task, archive: &Archive) -> Result<String, Trouble> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).get(&archive.url).copied();
-        if failed.is_some_and(|at| at.elapsed() < STORE_PAUSE) {
-            return Err(Trouble::Pause);
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).get(&archive.url).cloned();
+        if let Some((_, said)) = failed.filter(|(at, _)| at.elapsed() < STORE_PAUSE) {
+            return Err(Trouble::Paused(said));
         }
         let secret = self.secret(task, archive).await?;
         let target = target::target(archive, &secret, &self.policy, &self.http).map_err(Trouble::Said)?;

@@ -76,16 +76,22 @@ async fn create_job(context: &Context, namespace: &str, task: &Task, job: &Job) 
     if let Ok(Created::Now(_)) = &created {
         super::tell::job_created(&context.config.metrics, task, &name);
     }
-    let (job, acted) = match created {
+    let mut world = context.world.lock();
+    match created {
         Ok(Created::Now(mut job) | Created::Before(mut job)) => {
             strip_job(&mut job);
-            (Some(*job), Ok(Acted::Done))
+            world.jobs.created(namespace, &name, Some(*job));
+            Ok(Acted::Done)
         }
-        Ok(Created::Refused(said)) => (None, Ok(Acted::Refused(said))),
-        Err(error) => (None, Err(error)),
-    };
-    context.world.lock().jobs.created(namespace, &name, job);
-    acted
+        Ok(Created::Refused(said)) => {
+            world.jobs.created(namespace, &name, None);
+            Ok(Acted::Refused(said))
+        }
+        Err(error) => {
+            world.jobs.unanswered(namespace, &name);
+            Err(error)
+        }
+    }
 }
 
 async fn merge<K>(api: &Api<K>, name: &str, patch: &Value, step: &'static str) -> Result<Acted, Error>

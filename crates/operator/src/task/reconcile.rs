@@ -164,6 +164,11 @@ impl Context {
         self.world.lock().jobs.get(&key.namespace, &job).is_some()
     }
 
+    fn is_unsure_of_job(&self, key: &TaskKey, task: &Task) -> bool {
+        let job = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
+        self.world.lock().jobs.is_unsure(&key.namespace, &job)
+    }
+
     /// Whether the Task is still there, and is not another one of the same name.
     fn is_current(&self, task: &Task) -> bool {
         self.tasks.get(&ObjectRef::from_obj(task)).is_some_and(|now| now.metadata.uid == task.metadata.uid)
@@ -222,6 +227,10 @@ async fn reconcile_one(task: Arc<Task>, context: Arc<Context>) -> Result<Next, E
 async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Error> {
     let namespace = key.namespace.as_ref();
     let mut seen = observe(context, key, task).await?;
+    if seen.job.found().is_none() && context.is_unsure_of_job(key, task) {
+        // Whether it has its Job decides whether it keeps its place, whatever is planned for it now.
+        settle(context, key, task, &mut seen).await?;
+    }
     let Some(mut planned) = context.plan(key, task, &mut seen) else { return Ok(Next::await_change()) };
     if planned.verify_job {
         seen.job = ask_for_job(context, namespace, task).await?;
@@ -296,6 +305,18 @@ async fn ask_for_job(context: &Context, namespace: &str, task: &Task) -> Result<
         Some(job) => JobSeen::Found(Arc::new(job)),
         None => JobSeen::Gone,
     })
+}
+
+/// Asks for the Job whose creation was not answered.
+async fn settle(context: &Context, key: &TaskKey, task: &Task, seen: &mut Seen) -> Result<(), Error> {
+    let found = ask_for_job(context, &key.namespace, task).await?;
+    let job = found.found().cloned();
+    if job.is_some() {
+        seen.job = found;
+    }
+    let name = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
+    context.world.lock().jobs.created(&key.namespace, &name, job);
+    Ok(())
 }
 
 async fn write_status(context: &Context, task: &Task, status: &TaskStatus) -> Result<Option<String>, Error> {

@@ -4,7 +4,7 @@
 //! the Task neither creates it again nor asks for it. If it was deleted before the answer to its creation came, it stays
 //! deleted: [`Jobs::creating`] remembers that.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -23,6 +23,8 @@ pub struct Jobs {
     pods: HashMap<Key, BTreeMap<String, Arc<Pod>>>,
     /// Jobs that are being created, and whether the watch said meanwhile that they are gone.
     creating: HashMap<Key, bool>,
+    /// Jobs of which it is not known whether they were created: the answer was lost.
+    unsure: HashSet<Key>,
     /// Why a Job's Pod may not be created: the latest event that tells.
     refusals: HashMap<Key, Refusal>,
 }
@@ -63,16 +65,34 @@ impl Jobs {
     /// not come back.
     pub fn created(&mut self, namespace: &str, name: &str, job: Option<Job>) {
         let key = (namespace.to_owned(), name.to_owned());
+        self.unsure.remove(&key);
         let gone = self.creating.remove(&key).unwrap_or(false);
         if let (Some(job), false) = (job, gone) {
             self.jobs.entry(key).or_insert_with(|| Arc::new(job));
         }
     }
 
+    /// Its creation was not answered: it may be there.
+    pub fn unanswered(&mut self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        let gone = self.creating.remove(&key).unwrap_or(false);
+        if !gone && !self.jobs.contains_key(&key) {
+            self.unsure.insert(key);
+        }
+    }
+
+    /// Whether it is not known whether that Job was created.
+    #[must_use]
+    pub fn is_unsure(&self, namespace: &str, name: &str) -> bool {
+        !self.unsure.is_empty() && self.unsure.contains(&(namespace.to_owned(), name.to_owned()))
+    }
+
     /// Takes in a Job from the watch; tells whose it is.
     pub fn put(&mut self, job: Job) -> Option<TaskKey> {
         let owner = owner(&job);
-        self.jobs.insert(names(&job.metadata), Arc::new(job));
+        let key = names(&job.metadata);
+        self.unsure.remove(&key);
+        self.jobs.insert(key, Arc::new(job));
         owner
     }
 
@@ -82,6 +102,7 @@ impl Jobs {
         if let Some(gone) = self.creating.get_mut(&key) {
             *gone = true;
         }
+        self.unsure.remove(&key);
         self.jobs.remove(&key);
         owner(job)
     }
@@ -106,7 +127,7 @@ impl Jobs {
     }
 
     /// Forgets all events but these.
-    pub fn retain_refusals(&mut self, keep: &std::collections::HashSet<Key>) {
+    pub fn retain_refusals(&mut self, keep: &HashSet<Key>) {
         self.refusals.retain(|(namespace, _), refusal| keep.contains(&(namespace.clone(), refusal.event.clone())));
     }
 
@@ -131,7 +152,7 @@ impl Jobs {
     }
 
     /// Forgets all Jobs but these; tells whose are gone. What follows after a watch had to start anew.
-    pub fn retain_jobs(&mut self, keep: &std::collections::HashSet<Key>) -> Vec<TaskKey> {
+    pub fn retain_jobs(&mut self, keep: &HashSet<Key>) -> Vec<TaskKey> {
         let mut gone = Vec::new();
         self.jobs.retain(|key, job| {
             let stays = keep.contains(key);
@@ -144,7 +165,7 @@ impl Jobs {
     }
 
     /// Forgets all Pods but these; tells whose are gone.
-    pub fn retain_pods(&mut self, keep: &std::collections::HashSet<Key>) -> Vec<TaskKey> {
+    pub fn retain_pods(&mut self, keep: &HashSet<Key>) -> Vec<TaskKey> {
         let mut gone = Vec::new();
         for ((namespace, job), pods) in &mut self.pods {
             let jobs = &self.jobs;
@@ -188,8 +209,6 @@ fn label_owner(pod: &Pod) -> Option<TaskKey> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use serde_json::json;
 
     use super::*;
@@ -233,10 +252,30 @@ mod tests {
         assert_eq!(jobs.remove(&job("j", "t")), Some(TaskKey::new("n", "t")));
         jobs.created("n", "j", Some(job("j", "t")));
         assert!(jobs.get("n", "j").is_none() && jobs.creating.is_empty());
-        // An answer that never came leaves nothing behind.
+        // A refusal leaves nothing behind.
         jobs.creating("n", "j");
         jobs.created("n", "j", None);
         assert!(jobs.creating.is_empty());
+    }
+
+    #[test]
+    fn a_creation_without_an_answer_is_in_doubt_until_something_tells() {
+        let mut jobs = Jobs::default();
+        let unanswered = |jobs: &mut Jobs| {
+            jobs.creating("n", "j");
+            jobs.unanswered("n", "j");
+        };
+        unanswered(&mut jobs);
+        assert!(jobs.is_unsure("n", "j") && jobs.creating.is_empty());
+        jobs.put(job("j", "t"));
+        assert!(!jobs.is_unsure("n", "j"));
+        // The watch was faster.
+        unanswered(&mut jobs);
+        assert!(!jobs.is_unsure("n", "j"));
+        jobs.remove(&job("j", "t"));
+        unanswered(&mut jobs);
+        jobs.created("n", "j", None);
+        assert!(!jobs.is_unsure("n", "j"));
     }
 
     #[test]

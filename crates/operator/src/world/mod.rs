@@ -170,9 +170,8 @@ impl State {
     /// The Task has been looked at. Tells which others it concerns.
     pub fn looked_at(&mut self, key: &TaskKey) -> Vec<TaskKey> {
         let Some(agent) = self.queues.gathered(key) else { return Vec::new() };
-        let limit = self.agent(&key.namespace, &agent).as_deref().and_then(limit);
         self.agent_looks.at(&key.namespace, &agent);
-        self.queues.begin(&key.namespace, &agent, limit)
+        self.queues.begin(&key.namespace, &agent)
     }
 
     /// All Tasks that are there have been taken in.

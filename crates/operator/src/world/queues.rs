@@ -114,17 +114,12 @@ impl Queues {
         Some(key.1)
     }
 
-    /// All Tasks that were there have been looked at: admits the first ones. Answers all that wait, for none of them has
-    /// been told anything.
-    pub fn begin(&mut self, namespace: &str, agent: &str, limit: Option<usize>) -> Vec<TaskKey> {
-        let Some(entry) = self.by_agent.get_mut(&(namespace.to_owned(), agent.to_owned())) else { return Vec::new() };
-        let admitted = entry.queue.admit(limit);
-        admitted
-            .iter()
-            .map(String::as_str)
-            .chain(entry.queue.waiting())
-            .map(|name| TaskKey::new(namespace, name))
-            .collect()
+    /// All Tasks that were there have been looked at. Answers all that wait: the order is known now, and the first of
+    /// them to ask for a place again admits those whose turn it is. Nobody is admitted here, for the watch may not have
+    /// shown the Agent yet, and so not its limit.
+    pub fn begin(&mut self, namespace: &str, agent: &str) -> Vec<TaskKey> {
+        let Some(entry) = self.by_agent.get(&(namespace.to_owned(), agent.to_owned())) else { return Vec::new() };
+        entry.queue.waiting().map(|name| TaskKey::new(namespace, name)).collect()
     }
 
     /// Whether the Task is counted under an Agent.
@@ -227,9 +222,10 @@ mod tests {
         assert_eq!(queues.gathered(&key("other")), None);
         assert_eq!(ask(&mut queues, "high"), None);
         assert_eq!(queues.gathered(&key("high")).as_deref(), Some("a"));
-        assert_eq!(queues.begin("n", "a", Some(1)), ["high", "low", "new"].map(key));
-        assert_eq!(ask(&mut queues, "high"), Some(Admission::Free));
+        assert_eq!(queues.begin("n", "a"), ["high", "low", "new"].map(key));
+        assert_eq!(queues.counts("n", "a"), (0, 3), "the limit is known to those who ask");
         assert!(matches!(ask(&mut queues, "low"), Some(Admission::Queued { position: 1, .. })));
+        assert_eq!(ask(&mut queues, "high"), Some(Admission::Free));
         assert!(queues.gathering.is_empty() && queues.missing.is_empty());
     }
 
