@@ -123,21 +123,28 @@ async fn serve(mut channels: Channels, destination: Destination, ports: Vec<u16>
     channels.close().await;
 }
 
-async fn connection(
-    destination: Destination,
-    port: u16,
-    channel: u8,
-    sender: Sender,
-    mut input: mpsc::Receiver<Bytes>,
-) {
-    let stream = match destination.connect(port).await {
-        Ok(stream) => stream,
-        Err(problem) => {
-            sender.send(channel + 1, problem.as_bytes()).await;
-            return;
-        }
+async fn connection(destination: Destination, port: u16, channel: u8, sender: Sender, input: mpsc::Receiver<Bytes>) {
+    let send = |said: Bytes| {
+        let sender = sender.clone();
+        async move { sender.send(channel, &said).await }
     };
-    let (mut reader, mut writer) = stream.into_split();
+    if let Err(problem) = carry(&destination, port, input, send).await {
+        sender.send(channel + 1, problem.as_bytes()).await;
+    }
+}
+
+/// Carries data both ways between a client and a port until the far end has said everything, or `send`, which takes what
+/// it says, answers that nobody listens. The near end's closing only ends its own direction.
+///
+/// # Errors
+/// In the words that the client is told.
+pub(super) async fn carry<F: Future<Output = bool>>(
+    destination: &Destination,
+    port: u16,
+    mut input: mpsc::Receiver<Bytes>,
+    send: impl Fn(Bytes) -> F,
+) -> Result<(), String> {
+    let (mut reader, mut writer) = destination.connect(port).await?.into_split();
     let upstream = async {
         while let Some(data) = input.recv().await {
             if writer.write_all(&data).await.is_err() {
@@ -148,15 +155,16 @@ async fn connection(
     };
     let downstream = async {
         let mut buffer = vec![0; 32 * 1024];
-        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
-            if !sender.send(channel, &buffer[..length]).await {
-                return;
+        loop {
+            match reader.read(&mut buffer).await {
+                Ok(length @ 1..) if send(Bytes::copy_from_slice(&buffer[..length])).await => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(format!("error forwarding port {port}: {error}")),
             }
         }
     };
-    // The far end closing ends the connection; the near end closing only ends its own direction.
     tokio::select! {
-        () = downstream => {}
-        () = async { upstream.await; std::future::pending::<()>().await } => {}
+        result = downstream => result,
+        () = async { upstream.await; std::future::pending::<()>().await } => Ok(()),
     }
 }

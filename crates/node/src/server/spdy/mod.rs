@@ -11,12 +11,11 @@ use std::collections::HashMap;
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::forward::Destination;
+use super::forward::{self, Destination};
 use frame::{Decoder, Frame, Refusal};
 use header::{Headers, Packer, Unpacker};
 
@@ -191,7 +190,11 @@ impl Tunnel {
         };
         let (destination, outgoing) = (self.destination.clone(), self.outgoing.clone());
         self.connections.spawn(async move {
-            let run = connection(&destination, port, data, &outgoing, input);
+            let send = |said: Bytes| {
+                let outgoing = outgoing.clone();
+                async move { outgoing.send(frame::data(data, &said, false)).await.is_ok() }
+            };
+            let run = forward::carry(&destination, port, input, send);
             let problem = end.run_until_cancelled(run).await.and_then(Result::err);
             if let Some(problem) = problem {
                 let _ = outgoing.send(frame::data(errors, problem.as_bytes(), false)).await;
@@ -205,41 +208,4 @@ impl Tunnel {
 
 fn value<'h>(headers: &'h Headers, name: &str) -> Option<&'h str> {
     headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-}
-
-/// Carries data both ways until the far end has said everything.
-async fn connection(
-    destination: &Destination,
-    port: u16,
-    stream: u32,
-    outgoing: &Outgoing,
-    mut input: mpsc::Receiver<Bytes>,
-) -> Result<(), String> {
-    let (mut reader, mut writer) = destination.connect(port).await?.into_split();
-    let upstream = async {
-        while let Some(data) = input.recv().await {
-            if writer.write_all(&data).await.is_err() {
-                return;
-            }
-        }
-        let _ = writer.shutdown().await;
-    };
-    let downstream = async {
-        let mut buffer = vec![0; 32 * 1024];
-        loop {
-            match reader.read(&mut buffer).await {
-                Ok(length @ 1..) => {
-                    if outgoing.send(frame::data(stream, &buffer[..length], false)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                Ok(0) => return Ok(()),
-                Err(error) => return Err(format!("error forwarding port {port}: {error}")),
-            }
-        }
-    };
-    tokio::select! {
-        result = downstream => result,
-        () = async { upstream.await; std::future::pending::<()>().await } => Ok(()),
-    }
 }
