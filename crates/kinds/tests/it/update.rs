@@ -82,6 +82,154 @@ fn jobs_change_where_they_may() {
     assert_eq!(errors.len(), 1);
 }
 
+/// A status update of a job, from one status to another.
+fn job_status(spec: Value, before: Value, after: Value) -> Vec<String> {
+    let mut body = job();
+    body["spec"]["suspend"] = json!(false);
+    for (name, value) in spec.as_object().unwrap() {
+        body["spec"][name] = value.clone();
+    }
+    let mut old = create("batch/jobs", body).unwrap();
+    old["status"] = before;
+    let kind = kind("batch/jobs");
+    let old = kind.decode(old).unwrap().object;
+    let mut new = old.clone();
+    new["status"] = after;
+    let mut new = kind.decode(new).unwrap().object;
+    kind.prepare_update(&mut new, &old, Part::Status);
+    kind.validate_update(&new, &old, Part::Status).iter().map(ToString::to_string).collect()
+}
+
+const T1: &str = "2026-01-01T00:00:01Z";
+const T2: &str = "2026-01-01T00:00:02Z";
+
+fn conditions(names: &[&str]) -> Value {
+    let one = |name: &&str| match name.strip_prefix('-') {
+        Some(name) => json!({"type": name, "status": "False"}),
+        None => json!({"type": name, "status": "True"}),
+    };
+    names.iter().map(one).collect()
+}
+
+#[test]
+fn jobs_end_once_and_properly() {
+    let all = |names: &[&str]| json!({"startTime": T1, "completionTime": T2, "conditions": conditions(names)});
+    let complete = all(&["SuccessCriteriaMet", "Complete"]);
+    let running = json!({"startTime": T1, "active": 1, "ready": 1});
+    assert_eq!(job_status(json!({}), json!({}), complete.clone()), [""; 0]);
+    assert_eq!(job_status(json!({}), running.clone(), complete.clone()), [""; 0]);
+    assert_eq!(
+        job_status(json!({}), running.clone(), all(&["SuccessCriteriaMet", "Complete", "Failed", "FailureTarget"])),
+        [
+            "status.conditions: Invalid value: cannot set Complete=True and Failed=true conditions",
+            "status.conditions: Invalid value: cannot set Complete=True and FailureTarget=true conditions",
+            "status.conditions: Invalid value: cannot set SuccessCriteriaMet=True and Failed=true conditions",
+            "status.conditions: Invalid value: cannot set SuccessCriteriaMet=True and FailureTarget=true conditions",
+        ]
+    );
+    assert_eq!(
+        job_status(json!({}), running.clone(), all(&["Failed"])),
+        [
+            "status.completionTime: Invalid value: \"2026-01-01T00:00:02Z\": cannot set completionTime when there is no Complete=True condition",
+            "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
+        ]
+    );
+    assert_eq!(
+        job_status(json!({}), json!({}), json!({"conditions": conditions(&["Complete"])})),
+        [
+            "status.completionTime: Required value: completionTime is required for Complete jobs",
+            "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
+            "status.startTime: Required value: startTime is required for finished job",
+        ]
+    );
+    let mut untidy = complete.clone();
+    untidy["active"] = json!(1);
+    untidy["terminating"] = json!(1);
+    untidy["uncountedTerminatedPods"] = json!({"succeeded": ["u"]});
+    assert_eq!(
+        job_status(json!({}), running, untidy),
+        [
+            "status.active: Invalid value: 1: active>0 is invalid for finished job",
+            "status.uncountedTerminatedPods: Invalid value: {\"Succeeded\":[\"u\"],\"Failed\":null}: uncountedTerminatedPods needs to be empty for finished job",
+            "status.terminating: Invalid value: 1: terminating>0 is invalid for finished job",
+        ]
+    );
+    assert_eq!(
+        job_status(json!({}), complete.clone(), json!({"startTime": T1})),
+        [
+            "status.conditions: Invalid value: cannot disable the terminal Complete=True condition",
+            "status.conditions: Invalid value: cannot disable the SuccessCriteriaMet=True condition",
+        ]
+    );
+    let mut later = complete.clone();
+    later["completionTime"] = json!("2026-01-01T00:00:03Z");
+    assert_eq!(
+        job_status(json!({}), complete, later),
+        ["status.completionTime: Invalid value: \"2026-01-01T00:00:03Z\": completionTime cannot be mutated"]
+    );
+}
+
+#[test]
+fn times_and_counters_of_jobs() {
+    let before =
+        json!({"startTime": T2, "completionTime": T1, "conditions": conditions(&["SuccessCriteriaMet", "Complete"])});
+    assert_eq!(
+        job_status(json!({}), json!({}), before),
+        [
+            "status.completionTime: Invalid value: \"2026-01-01T00:00:01Z\": completionTime cannot be set before startTime"
+        ]
+    );
+    let removed = "status.startTime: Required value: startTime cannot be removed for unsuspended job";
+    assert_eq!(job_status(json!({}), json!({"startTime": T1}), json!({})), [removed]);
+    assert_eq!(job_status(json!({}), json!({"startTime": T1}), json!({"startTime": T2})), [removed]);
+    assert_eq!(job_status(json!({"suspend": true}), json!({"startTime": T1}), json!({})), [""; 0]);
+    let suspended = json!({"startTime": T1, "conditions": conditions(&["Suspended"])});
+    let resumed = json!({"startTime": T2, "conditions": conditions(&["-Suspended"])});
+    assert_eq!(job_status(json!({}), suspended, resumed), [""; 0]);
+    assert_eq!(
+        job_status(json!({}), json!({"failed": 2, "succeeded": 2}), json!({"failed": 1, "ready": 2, "active": -1})),
+        [
+            "status.active: Invalid value: -1: must be greater than or equal to 0",
+            "status.ready: Invalid value: 2: cannot set more ready pods than active",
+            "status.failed: Invalid value: 1: cannot decrease the failed counter",
+            "status.succeeded: Invalid value: 0: cannot decrease the succeeded counter",
+        ]
+    );
+    assert_eq!(
+        job_status(json!({}), json!({}), json!({"uncountedTerminatedPods": {"succeeded": ["a", ""], "failed": ["a"]}})),
+        [
+            "status.uncountedTerminatedPods.succeeded[1]: Invalid value: \"\": must not be empty",
+            "status.uncountedTerminatedPods.failed[0]: Duplicate value: \"a\"",
+        ]
+    );
+}
+
+#[test]
+fn indexes_of_jobs() {
+    let indexed = json!({"completionMode": "Indexed", "completions": 6, "parallelism": 6, "backoffLimitPerIndex": 1});
+    let fine = json!({"completedIndexes": "0,3-4", "failedIndexes": "1,5", "succeeded": 3});
+    assert_eq!(job_status(indexed.clone(), json!({}), fine.clone()), [""; 0]);
+    assert_eq!(job_status(indexed.clone(), fine, json!({"succeeded": 1})), [""; 0], "elastic");
+    assert_eq!(
+        job_status(indexed.clone(), json!({}), json!({"completedIndexes": "0,2-4", "failedIndexes": "1,3-5"})),
+        ["status.failedIndexes: Invalid value: \"1,3-5\": failedIndexes and completedIndexes overlap at index: 3"]
+    );
+    assert_eq!(
+        job_status(indexed, json!({}), json!({"completedIndexes": "6", "failedIndexes": "b"})),
+        [
+            "status.completedIndexes: Invalid value: \"6\": error parsing completedIndexes: too large index: \"6\"",
+            "status.failedIndexes: Invalid value: \"b\": error parsing failedIndexes: cannot convert string to integer for index: \"b\"",
+        ]
+    );
+    assert_eq!(
+        job_status(json!({}), json!({}), json!({"completedIndexes": "0", "failedIndexes": ""})),
+        [
+            "status.completedIndexes: Invalid value: \"0\": cannot set non-empty completedIndexes when non-indexed completion mode",
+            "status.failedIndexes: Invalid value: \"\": cannot set non-null failedIndexes when backoffLimitPerIndex is null",
+        ]
+    );
+}
+
 #[test]
 fn immutable_content_stays() {
     let frozen = json!({"metadata": {"name": "a"}, "immutable": true, "data": {"k": "1"}});

@@ -10,6 +10,7 @@ use crate::kind::{Hooks, Part};
 
 mod policy;
 mod row;
+mod status;
 
 pub(crate) const HOOKS: Hooks = Hooks {
     default: default_job,
@@ -281,6 +282,9 @@ fn validate_update(new: &Value, old: &Value, part: Part, errors: &mut Vec<Error>
         &Path::new("metadata").child("finalizers"),
         errors,
     );
+    if part == Part::Status {
+        status::validate_update(new, old, errors);
+    }
     if part != Part::Main {
         return;
     }

@@ -164,27 +164,36 @@ fn success_rule(rule: &Value, completions: i64, path: &Path, errors: &mut Vec<Er
     }
 }
 
-/// How many indexes `0,3-5` names.
-fn number_of_indexes(text: &str, completions: i64) -> Result<i64, String> {
+/// First and last index of each interval.
+pub(super) type Intervals = Vec<(i64, i64)>;
+
+/// Reads `3` or `3-5`.
+pub(super) fn interval(interval: &str, completions: i64) -> Result<(i64, i64), String> {
     let number = |text: &str| {
         let index: i64 = text.parse().map_err(|_| format!("cannot convert string to integer for index: {text:?}"))?;
         if index >= completions { Err(format!("too large index: {text:?}")) } else { Ok(index) }
     };
-    let (mut total, mut last): (i64, Option<i64>) = (0, None);
-    for interval in text.split(',').filter(|_| !text.is_empty()) {
-        let parts: Vec<&str> = interval.split('-').collect();
-        let (from, to) = match parts.as_slice() {
-            [one] => (number(one)?, number(one)?),
-            [from, to] => (number(from)?, number(to)?),
-            _ => {
-                return Err(format!(
-                    "the fragment {interval:?} violates the requirement that an index interval can have at most two parts separated by '-'"
-                ));
-            }
-        };
-        if from >= to && parts.len() > 1 {
-            return Err(format!("non-increasing order, previous: {from}, current: {to}"));
+    let parts: Vec<&str> = interval.split('-').collect();
+    let (from, to) = match parts.as_slice() {
+        [one] => (number(one)?, number(one)?),
+        [from, to] => (number(from)?, number(to)?),
+        _ => {
+            return Err(format!(
+                "the fragment {interval:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+            ));
         }
+    };
+    if from >= to && parts.len() > 1 {
+        return Err(format!("non-increasing order, previous: {from}, current: {to}"));
+    }
+    Ok((from, to))
+}
+
+/// How many indexes `0,3-5` names.
+pub(super) fn number_of_indexes(text: &str, completions: i64) -> Result<i64, String> {
+    let (mut total, mut last): (i64, Option<i64>) = (0, None);
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (from, to) = interval(part, completions)?;
         if let Some(last) = last.filter(|last| *last >= from) {
             return Err(format!("non-increasing order, previous: {last}, current: {from}"));
         }
