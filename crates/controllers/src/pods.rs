@@ -21,6 +21,9 @@ pub(crate) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// The annotation that says how often an index has failed before this Pod.
 pub(crate) const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 
+/// The label that a generated selector selects by.
+const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
+
 /// Where a Pod is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Phase {
@@ -42,6 +45,9 @@ pub(crate) struct Facts {
     pub(crate) job: Option<(String, String)>,
     /// The labels of a Pod that nobody controls: somebody may want it.
     pub(crate) loose_labels: Option<BTreeMap<String, String>>,
+    /// The labels of a Pod that a Job controls, unless they name that Job, as they do with every generated selector:
+    /// they may have stopped matching.
+    pub(crate) own_labels: Option<BTreeMap<String, String>>,
     pub(crate) created: Option<Timestamp>,
     /// Since when it is being deleted.
     pub(crate) deleting: Option<Timestamp>,
@@ -110,6 +116,9 @@ impl Facts {
                 true => None,
                 false => meta.labels.clone(),
             },
+            own_labels: owner
+                .filter(|owner| meta.labels.as_ref().and_then(|labels| labels.get(UID_LABEL)) != Some(&owner.uid))
+                .map(|_| meta.labels.clone().unwrap_or_default()),
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             deleting: meta.deletion_timestamp.as_ref().map(|t| t.0),
             finalizers: meta.finalizers.clone().unwrap_or_default(),

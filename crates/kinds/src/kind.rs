@@ -22,6 +22,8 @@ pub enum Part {
     Finalize,
     /// `/ephemeralcontainers` of a pod.
     EphemeralContainers,
+    /// `/resize` of a pod.
+    Resize,
 }
 
 /// One subresource as discovery lists it.

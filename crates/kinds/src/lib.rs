@@ -36,5 +36,6 @@ mod types;
 pub use decode::{DecodeError, Decoded};
 pub use kind::{DeleteRules, Kind, Part, Storage, Subresource, UpdateRules};
 pub use kinds::pod::defaults::admit_service_account;
+pub use kinds::pod::qos_class;
 pub use registry::{body, lookup, lookup_kind, registry};
 pub use table::{Column, Row};

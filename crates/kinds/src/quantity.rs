@@ -151,6 +151,12 @@ impl Quantity {
         Self { nano: self.nano.saturating_add(other.nano).clamp(-MAX, MAX), format: self.format }
     }
 
+    /// The difference, in the format of the first.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self { nano: self.nano.saturating_sub(other.nano).clamp(-MAX, MAX), format: self.format }
+    }
+
     /// The canonical form of a quantity in text, or what is wrong with it.
     ///
     /// # Errors

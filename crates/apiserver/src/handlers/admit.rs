@@ -78,7 +78,22 @@ pub(super) async fn validate(
         return Ok(None);
     }
     limits::check(call, resource, target, object)?;
-    quota::reserve(call, resource, target, object).await
+    quota::reserve(call, resource, target, object, None).await
+}
+
+/// What may refuse a finished update.
+pub(super) async fn validate_update(
+    call: &Call,
+    resource: &Resource,
+    target: &Target,
+    object: &Value,
+    old: &Value,
+    part: Part,
+) -> Result<quota::Reservation> {
+    if quota::grows(resource, part) {
+        return quota::reserve(call, resource, target, object, Some(old)).await;
+    }
+    Ok(None)
 }
 
 /// Changes an updated object before it is validated.

@@ -212,7 +212,7 @@ fn route(resource: &Resource, target: &Target) -> Result<Route> {
         ("pods", "binding") => Ok(Route::Binding),
         ("pods", "eviction") => Ok(Route::Eviction),
         ("serviceaccounts", "token") => Ok(Route::Token),
-        ("pods", "resize") => Ok(Route::Object(Part::Main)),
+        ("pods", "resize") => Ok(Route::Object(Part::Resize)),
         _ => Err(Failure::unknown_resource()),
     }
 }

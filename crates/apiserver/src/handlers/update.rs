@@ -158,6 +158,8 @@ pub(crate) async fn finish(
         return Err(Refused::Failure(strategy::invalid(resource, &object, &errors)));
     }
     call.warnings.extend(strategy::warnings(resource, &object, Some(live)));
+    let reserved = admit::validate_update(call, resource, step.target, &object, live, step.part);
+    let _reservation = reserved.await.map_err(Refused::Failure)?;
     metadata_mut(&mut object).remove("resourceVersion");
     managed::keep_times(live, &mut object);
     let key = &step.live.key;

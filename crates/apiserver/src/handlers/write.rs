@@ -95,6 +95,7 @@ pub(crate) fn subresource(part: Part) -> Option<&'static str> {
         Part::Status => Some("status"),
         Part::Finalize => Some("finalize"),
         Part::EphemeralContainers => Some("ephemeralcontainers"),
+        Part::Resize => Some("resize"),
     }
 }
 

@@ -149,3 +149,108 @@ async fn claims_have_bounds() -> Result<()> {
     assert!(refused.text.contains(want), "{}", refused.text);
     Ok(())
 }
+
+const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
+const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
+
+fn claim(name: &str, storage: &str, class: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class,
+        "resources": {"requests": {"storage": storage}}}})
+}
+
+#[tokio::test]
+async fn quotas_hold_when_a_claim_grows() -> Result<()> {
+    let server = TestServer::start().await?;
+    let gold = "gold.storageclass.storage.k8s.io/requests.storage";
+    let hard = json!({"requests.storage": "10Gi", "count/persistentvolumeclaims": "2", gold: "4Gi"});
+    server.post(QUOTAS, &json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await?.expect(201);
+    server.post(CLAIMS, &claim("a", "3Gi", "gold")).await?.expect(201);
+    server.post(CLAIMS, &claim("b", "5Gi", "")).await?.expect(201);
+    let used = server.get(&format!("{QUOTAS}/q")).await?.expect(200);
+    assert_eq!(
+        used.at("/status/used"),
+        &json!({"requests.storage": "8Gi", "count/persistentvolumeclaims": "2", gold: "3Gi"})
+    );
+    for name in ["a", "b"] {
+        let bound = json!({"status": {"phase": "Bound"}});
+        server.patch(&format!("{CLAIMS}/{name}/status"), "merge", &bound).await?.expect(200);
+    }
+    let grow = async |name: &str, storage: &str| {
+        let size = json!({"spec": {"resources": {"requests": {"storage": storage}}}});
+        server.patch(&format!("{CLAIMS}/{name}"), "merge", &size).await
+    };
+    let refused = grow("b", "8Gi").await?.expect(403);
+    let message = "persistentvolumeclaims \"b\" is forbidden: exceeded quota: q, requested: requests.storage=3Gi, used: requests.storage=8Gi, limited: requests.storage=10Gi";
+    assert_eq!(refused.body["message"], message);
+    let refused = grow("a", "5Gi").await?.expect(403);
+    let message = format!(
+        "persistentvolumeclaims \"a\" is forbidden: exceeded quota: q, requested: {gold}=2Gi, used: {gold}=3Gi, limited: {gold}=4Gi"
+    );
+    assert_eq!(refused.body["message"], message);
+    grow("b", "7Gi").await?.expect(200);
+    // Nothing grows: a quota that is exhausted is no matter.
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    server.patch(&format!("{CLAIMS}/b"), "merge", &label).await?.expect(200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn quotas_have_scopes() -> Result<()> {
+    let server = with_pod().await?;
+    server.delete(&format!("{PODS}/p?gracePeriodSeconds=0")).await?.expect(200);
+    let quota = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let none = json!({"pods": "0"});
+    let class = |operator: &str, values: Value| {
+        json!({"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [
+            {"scopeName": "PriorityClass", "operator": operator, "values": values}]}})
+    };
+    let cases = [
+        (json!({"hard": none, "scopes": ["BestEffort"]}), json!({}), true),
+        (json!({"hard": none, "scopes": ["NotBestEffort"]}), json!({}), false),
+        (json!({"hard": none, "scopes": ["Terminating"]}), json!({"activeDeadlineSeconds": 5}), true),
+        (json!({"hard": none, "scopes": ["NotTerminating"]}), json!({"activeDeadlineSeconds": 5}), false),
+        (class("In", json!(["system-node-critical"])), json!({"priorityClassName": "system-node-critical"}), true),
+        (class("In", json!(["other"])), json!({"priorityClassName": "system-node-critical"}), false),
+        (class("NotIn", json!(["other"])), json!({"priorityClassName": "system-node-critical"}), true),
+        (class("DoesNotExist", json!([])), json!({"priorityClassName": "system-node-critical"}), false),
+        (class("DoesNotExist", json!([])), json!({}), true),
+        (class("Exists", json!([])), json!({}), false),
+    ];
+    for (spec, more, refused) in cases {
+        server.post(QUOTAS, &quota("q", spec.clone())).await?.expect(201);
+        let mut one = pod("x");
+        for (name, value) in more.as_object().unwrap() {
+            one["spec"][name] = value.clone();
+        }
+        let answer = server.post(&format!("{PODS}?dryRun=All"), &one).await?;
+        assert_eq!(answer.status, if refused { 403 } else { 201 }, "{spec} {}", answer.text);
+        server.delete(&format!("{QUOTAS}/q")).await?.expect(200);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn containers_come_to_look_into_a_pod() -> Result<()> {
+    let server = with_pod().await?;
+    let path = format!("{PODS}/p/ephemeralcontainers");
+    let debug =
+        json!({"spec": {"ephemeralContainers": [{"name": "debugger", "image": "b:1", "stdin": true, "tty": true}]}});
+    let changed = server.patch(&path, "strategic-merge-patch", &debug).await?.expect(200);
+    assert_eq!(changed.at("/spec/ephemeralContainers/0/terminationMessagePolicy"), "File");
+    let fields = changed.at("/metadata/managedFields").as_array().unwrap();
+    assert!(fields.iter().any(|f| f["subresource"] == "ephemeralcontainers"), "{fields:?}");
+    assert_eq!(server.get(&path).await?.expect(200).at("/spec/ephemeralContainers/0/name"), "debugger");
+    // Elsewhere they are not to be set.
+    let more = json!({"spec": {"ephemeralContainers": [{"name": "more", "image": "b:1"}]}});
+    server.patch(&format!("{PODS}/p"), "strategic-merge-patch", &more).await?.expect(422);
+    let mut new = pod("q");
+    new["spec"]["ephemeralContainers"] = more["spec"]["ephemeralContainers"].clone();
+    let refused = server.post(PODS, &new).await?.expect(422);
+    assert!(refused.text.contains("spec.ephemeralContainers: Forbidden: cannot be set on create"), "{}", refused.text);
+    // Their streams are those of any container.
+    let binding = json!({"target": {"kind": "Node", "name": "n"}});
+    server.post(&format!("{PODS}/p/binding"), &binding).await?.expect(201);
+    let log = server.get(&format!("{PODS}/p/log?container=debugger")).await?.expect(200);
+    assert_eq!(log.text, "GET /containerLogs/default/p/debugger");
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! Pods that nobody controls and that a Job's selector selects become the Job's: that is how a Job which was deleted
-//! without its Pods goes on when it is created again with the same selector.
+//! without its Pods goes on when it is created again with the same selector. And the other way round: a Pod whose labels
+//! are changed so that the selector does not select it any more is let go, and replaced.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Api, Patch};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Controller;
 use super::conditions;
@@ -26,6 +27,17 @@ pub(super) fn wants(job: &Job, pod: &Facts) -> bool {
         (Some(labels), Some(selector)) => {
             at_work && same_namespace && pod.deleting.is_none() && selects(selector, labels)
         }
+        _ => false,
+    }
+}
+
+/// Whether the Job would let go a Pod that it controls.
+pub(super) fn frees(job: &Job, pod: &Facts) -> bool {
+    let at_work = job.metadata.deletion_timestamp.is_none()
+        && job.status.as_ref().is_none_or(|status| conditions::finished(status).is_none());
+    let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    match (&pod.own_labels, selector) {
+        (Some(labels), Some(selector)) => at_work && !selects(selector, labels),
         _ => false,
     }
 }
@@ -60,22 +72,36 @@ impl Controller {
         jobs.iter().filter(|(_, job)| wants(job, pod)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Takes all Pods that the Job wants.
-    pub(super) async fn adopt(&self, job: &Job) -> Result<()> {
+    /// Takes all Pods that the Job wants, and lets those go that it does not select any more.
+    pub(super) async fn claim(&self, job: &Job) -> Result<()> {
         let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
+        let uid = job.metadata.uid.as_deref().unwrap_or_default();
+        for pod in self.pods.of_job(uid).into_iter().filter(|pod| frees(job, pod)) {
+            let body = json!({"metadata": {
+                "uid": pod.uid,
+                "ownerReferences": [{"$patch": "delete", "uid": uid}],
+                "$deleteFromPrimitiveList/finalizers": [TRACKING],
+            }});
+            self.change_pod(&pod, body, "release pod").await?;
+        }
         let wanted: Vec<Arc<Facts>> = self.pods.loose(namespace).into_iter().filter(|pod| wants(job, pod)).collect();
         for pod in wanted {
-            let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
             let owner = json!({
                 "apiVersion": "batch/v1", "kind": "Job", "name": job.metadata.name, "uid": job.metadata.uid,
                 "controller": true, "blockOwnerDeletion": true,
             });
             let body = json!({"metadata": {"uid": pod.uid, "ownerReferences": [owner], "finalizers": [TRACKING]}});
-            match api.patch(&pod.name, &requests::patch(), &Patch::Strategic(body)).await.unless_missing() {
-                Ok(Some(changed)) => self.pods.changed(&changed),
-                Ok(None) => self.pods.vanished(&pod),
-                Err(error) => return Err(error).step("adopt pod", pod.key()),
-            }
+            self.change_pod(&pod, body, "adopt pod").await?;
+        }
+        Ok(())
+    }
+
+    async fn change_pod(&self, pod: &Facts, body: Value, step: &'static str) -> Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &pod.namespace);
+        match api.patch(&pod.name, &requests::patch(), &Patch::Strategic(body)).await.unless_missing() {
+            Ok(Some(changed)) => self.pods.changed(&changed),
+            Ok(None) => self.pods.vanished(pod),
+            Err(error) => return Err(error).step(step, pod.key()),
         }
         Ok(())
     }
@@ -83,8 +109,6 @@ impl Controller {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn job(extra: Value) -> Job {
@@ -106,6 +130,20 @@ mod tests {
     fn loose(labels: &[(&str, &str)]) -> Facts {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Facts { namespace: "ns".to_owned(), loose_labels: Some(labels), ..Facts::default() }
+    }
+
+    #[test]
+    fn jobs_free_what_they_do_not_select() {
+        let of = |labels: &[(&str, &str)]| Facts { own_labels: loose(labels).loose_labels, ..Facts::default() };
+        let plain = job(json!({}));
+        assert!(frees(&plain, &of(&[("app", "b")])));
+        assert!(frees(&plain, &of(&[])));
+        assert!(!frees(&plain, &of(&[("app", "a"), ("more", "b")])));
+        assert!(!frees(&plain, &Facts::default()), "labelled with the uid of its job");
+        let deleted = job(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+        assert!(!frees(&deleted, &of(&[])));
+        let finished = job(json!({"status": {"conditions": [{"type": "Failed", "status": "True"}]}}));
+        assert!(!frees(&finished, &of(&[])));
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Controller {
             if spec.and_then(|s| s.managed_by.as_deref()).is_some_and(|m| m != "kubernetes.io/job-controller") {
                 return Ok(Next::Wait);
             }
-            self.adopt(&job).await?;
+            self.claim(&job).await?;
             let pods = self.pods.of_job(job.metadata.uid.as_deref().unwrap_or_default());
             let now = Timestamp::now();
             let plan = plan::plan(&job, &pods, now, failure.is_some());

@@ -222,6 +222,8 @@ impl<'a> Books<'a> {
             if self.outcome.is_none()
                 && conditions::set(&mut self.status, SUSPENDED, true, "JobSuspended", "Job suspended", self.now)
             {
+                // Not started, until it is resumed.
+                self.status.start_time = None;
                 self.notice(false, "Suspended", "Job suspended");
             }
             return;

@@ -258,3 +258,38 @@ async fn takes_pods_that_nobody_controls_and_it_selects() -> Result<()> {
     cluster.until("one active pod", active).await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lets_go_what_it_does_not_select_any_more() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    cluster.run("run", json!({})).await?;
+    let first = cluster.until("a pod", async |c| Ok(c.pods().await?.into_iter().next())).await?;
+    let pods = cluster.api::<Pod>();
+    let uid = "batch.kubernetes.io/controller-uid";
+    let relabel = json!({ "metadata": { "labels": { uid: "somebody-else" } } });
+    pods.patch(&first.name_any(), &PatchParams::default(), &Patch::Merge(relabel)).await?;
+    let free = async |_: &Cluster| {
+        let pod = pods.get(&first.name_any()).await?;
+        Ok((pod.owner_references().is_empty() && pod.finalizers().is_empty()).then_some(pod))
+    };
+    let free = cluster.until("the pod to be let go", free).await?;
+    assert_eq!(free.metadata.deletion_timestamp, None);
+    // Another one does its work, and it counts nowhere.
+    let replaced = async |c: &Cluster| {
+        let status = c.api::<Job>().get("j").await?.status.unwrap_or_default();
+        let others = c.pods().await?.iter().filter(|p| p.uid() != first.uid()).count();
+        Ok((others == 1 && status.active == Some(1) && status.failed.is_none()).then_some(()))
+    };
+    cluster.until("another pod", replaced).await?;
+    // And back again: one of the two is one too many.
+    let job = cluster.api::<Job>().get("j").await?;
+    let relabel = json!({ "metadata": { "labels": { uid: job.uid() } } });
+    pods.patch(&first.name_any(), &PatchParams::default(), &Patch::Merge(relabel)).await?;
+    let one = async |c: &Cluster| {
+        let owned = c.pods().await?.into_iter().filter(|p| !p.owner_references().is_empty());
+        let alive: Vec<Pod> = owned.filter(|p| p.metadata.deletion_timestamp.is_none()).collect();
+        let first = alive.iter().any(|p| p.uid() == first.uid());
+        Ok((alive.len() == 1 && (first || pods.get_opt(&free.name_any()).await?.is_none())).then_some(()))
+    };
+    cluster.until("one pod again", one).await
+}

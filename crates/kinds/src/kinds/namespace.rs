@@ -61,7 +61,7 @@ fn prepare_update(new: &mut Value, old: &Value, part: Part) {
     match part {
         Part::Status => copy(new, old, "spec"),
         Part::Finalize => copy(new, old, "status"),
-        Part::Main | Part::EphemeralContainers => {
+        Part::Main | Part::EphemeralContainers | Part::Resize => {
             copy(new, old, "spec");
             copy(new, old, "status");
         }

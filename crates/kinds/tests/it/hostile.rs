@@ -89,7 +89,7 @@ fn exercise(object: Value, old: &Value) {
             for field in kind.field_selectors {
                 let _ = kind.selectable_field(&object, field);
             }
-            for part in [Part::Main, Part::Status, Part::Finalize, Part::EphemeralContainers] {
+            for part in [Part::Main, Part::Status, Part::Finalize, Part::EphemeralContainers, Part::Resize] {
                 let mut new = object.clone();
                 kind.prepare_update(&mut new, old, part);
                 let _ = kind.validate_update(&new, old, part);

@@ -231,6 +231,102 @@ fn indexes_of_jobs() {
 }
 
 #[test]
+fn templates_change_once_a_job_is_at_rest() {
+    let change = |status: Value| {
+        let mut old = create("batch/jobs", job()).unwrap();
+        old["status"] = status;
+        let mut new = old.clone();
+        new["spec"]["template"]["spec"]["nodeSelector"] = json!({"a": "b"});
+        kind("batch/jobs").validate_update(&new, &old, Part::Main).is_empty()
+    };
+    assert!(change(json!({})));
+    assert!(!change(json!({"startTime": T1})), "suspended only just now");
+    assert!(!change(json!({"startTime": T1, "active": 1, "conditions": conditions(&["Suspended"])})));
+    assert!(change(json!({"startTime": T1, "conditions": conditions(&["Suspended"])})));
+}
+
+#[test]
+fn ephemeral_containers_come_and_stay() {
+    let debug = json!({"name": "debugger", "image": "b:1", "targetContainerName": "c"});
+    let add = |p: &mut Value, one: &Value| p["spec"]["ephemeralContainers"] = json!([one]);
+    let changed = update("pods", pod(), Part::EphemeralContainers, |p| {
+        add(p, &debug);
+        p["spec"]["containers"][0]["image"] = json!("other:1");
+        p["metadata"]["labels"] = json!({"a": "b"});
+    })
+    .unwrap();
+    assert_eq!(changed["spec"]["ephemeralContainers"][0]["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(
+        (&changed["spec"]["containers"][0]["image"], &changed["metadata"]["labels"]),
+        (&json!("i:1"), &Value::Null)
+    );
+    assert_eq!(changed["metadata"]["generation"], 2);
+    let refused = |one: Value| update("pods", pod(), Part::EphemeralContainers, |p| add(p, &one)).unwrap_err();
+    assert_eq!(
+        refused(json!({"name": "c", "image": "b", "targetContainerName": "x", "ports": [{"containerPort": 1}],
+            "resources": {"limits": {"cpu": "1"}}, "restartPolicy": "Always"})),
+        [
+            "spec.ephemeralContainers[0].name: Duplicate value: \"c\"",
+            "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
+            "spec.ephemeralContainers[0].resources: Forbidden: cannot be set for an Ephemeral Container",
+            "spec.ephemeralContainers[0].restartPolicy: Forbidden: cannot be set for an Ephemeral Container",
+            "spec.ephemeralContainers[0].targetContainerName: Not found: \"x\"",
+        ]
+    );
+    let next = |change: fn(&mut Value)| {
+        let mut new = changed.clone();
+        change(&mut new);
+        kind("pods").prepare_update(&mut new, &changed, Part::EphemeralContainers);
+        let errors = kind("pods").validate_update(&new, &changed, Part::EphemeralContainers);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(next(|_| ()), [""; 0]);
+    assert_eq!(
+        next(|p| p["spec"]["ephemeralContainers"] = json!([])),
+        ["spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debugger\" may not be removed\n"]
+    );
+    assert_eq!(
+        next(|p| p["spec"]["ephemeralContainers"][0]["image"] = json!("b:2")),
+        ["spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debugger\" may not be changed\n"]
+    );
+}
+
+#[test]
+fn pods_are_resized_before_they_run() {
+    let mut body = pod();
+    body["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "1", "x.test/gpu": "1"}, "limits": {"x.test/gpu": "1"}});
+    let resize = |change: fn(&mut Value)| update("pods", body.clone(), Part::Resize, change);
+    let changed = resize(|p| {
+        p["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("2");
+        p["spec"]["nodeName"] = json!("elsewhere");
+    })
+    .unwrap();
+    assert_eq!(changed["spec"]["containers"][0]["resources"]["requests"]["cpu"], "2");
+    assert_eq!((&changed["spec"]["nodeName"], &changed["metadata"]["generation"]), (&Value::Null, &json!(2)));
+    let gpu = resize(|p| {
+        p["spec"]["containers"][0]["resources"] =
+            json!({"requests": {"cpu": "1", "x.test/gpu": "2"}, "limits": {"x.test/gpu": "2"}});
+    });
+    assert_eq!(gpu.unwrap_err(), ["spec: Forbidden: only cpu and memory resources are mutable"]);
+    let gone = resize(|p| {
+        p["spec"]["containers"][0]["resources"] =
+            json!({"requests": {"x.test/gpu": "1"}, "limits": {"x.test/gpu": "1"}})
+    });
+    assert_eq!(
+        gone.unwrap_err(),
+        [
+            "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed",
+            "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing",
+        ]
+    );
+    let main = update("pods", body.clone(), Part::Main, |p| {
+        p["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("2");
+    });
+    assert!(main.unwrap_err()[0].starts_with("spec: Forbidden: pod updates may not change"));
+}
+
+#[test]
 fn immutable_content_stays() {
     let frozen = json!({"metadata": {"name": "a"}, "immutable": true, "data": {"k": "1"}});
     let errors = update("configmaps", frozen.clone(), Part::Main, |c| c["data"]["k"] = json!("2")).unwrap_err();

@@ -26,8 +26,20 @@ pub(crate) type Reservation = Option<tokio::sync::OwnedMutexGuard<()>>;
 /// Core resources that quotas also know by their bare name.
 const COUNTED: [&str; 6] = ["configmaps", "persistentvolumeclaims", "pods", "resourcequotas", "secrets", "services"];
 
-/// Checks a new object against every quota of its namespace.
-pub(super) async fn reserve(call: &Call, resource: &Resource, target: &Target, object: &Value) -> Result<Reservation> {
+/// Whether an update can take more of anything than it took before.
+pub(super) fn grows(resource: &Resource, part: Part) -> bool {
+    let spec = resource.is_core("persistentvolumeclaims") || resource.is_core("services");
+    (part == Part::Main && spec) || (part == Part::Resize && resource.is_core("pods"))
+}
+
+/// Checks a new object, or what an update adds to an old one, against every quota of its namespace.
+pub(super) async fn reserve(
+    call: &Call,
+    resource: &Resource,
+    target: &Target,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<Reservation> {
     let prefix = format!("{}/", target.namespace);
     let options = || ListOptions { prefix: &prefix, ..ListOptions::default() };
     let store = &call.server.store;
@@ -43,13 +55,13 @@ pub(super) async fn reserve(call: &Call, resource: &Resource, target: &Target, o
         let spec = &quota["spec"];
         if in_scopes(spec, resource, object) {
             let stored: Vec<&Value> = stored.iter().filter(|o| in_scopes(spec, resource, o)).collect();
-            check(resource, &quota, object, &stored)?;
+            check(resource, &quota, object, old.filter(|old| in_scopes(spec, resource, old)), &stored)?;
         }
     }
     Ok(Some(guard))
 }
 
-fn check(resource: &Resource, quota: &Value, new: &Value, stored: &[&Value]) -> Result<()> {
+fn check(resource: &Resource, quota: &Value, new: &Value, old: Option<&Value>, stored: &[&Value]) -> Result<()> {
     let name = object::meta(quota, "name");
     let refuse = |why: String| Err(Failure::forbidden(resource.gr(), object::meta(new, "name"), &why));
     let constraints = quota["spec"]["hard"].as_object().into_iter().flatten().map(|(constraint, _)| constraint);
@@ -63,7 +75,9 @@ fn check(resource: &Resource, quota: &Value, new: &Value, stored: &[&Value]) -> 
     let (mut requested, mut used, mut limited) = (Vec::new(), Vec::new(), Vec::new());
     for (constraint, hard) in quota["spec"]["hard"].as_object().into_iter().flatten() {
         let Some(hard) = quantity(hard) else { continue };
-        let Some(adds) = usage(resource, constraint, new) else { continue };
+        let Some(takes) = usage(resource, constraint, new) else { continue };
+        let took = old.and_then(|old| usage(resource, constraint, old));
+        let adds = took.map_or(takes, |took| takes.minus(took));
         let zero = adds.is_negative() || adds.nano() == 0;
         if zero {
             continue;
@@ -102,8 +116,27 @@ fn usage(resource: &Resource, constraint: &str, object: &Value) -> Option<Quanti
     if let Some(counted) = constraint.strip_prefix("count/") {
         return if counted == resource.gr().to_string() { one() } else { None };
     }
-    if resource.is_core("persistentvolumeclaims") && constraint == "requests.storage" {
-        return quantity(&object["spec"]["resources"]["requests"]["storage"]);
+    if resource.is_core("persistentvolumeclaims") {
+        let counted = match constraint.split_once(CLASS) {
+            Some((class, what)) if object["spec"]["storageClassName"] == class => what,
+            Some(_) => return None,
+            None => constraint,
+        };
+        return match counted {
+            "requests.storage" => quantity(&object["spec"]["resources"]["requests"]["storage"]),
+            "persistentvolumeclaims" => one(),
+            _ => None,
+        };
+    }
+    if resource.is_core("services") {
+        let balanced = object["spec"]["type"] == "LoadBalancer";
+        let counts = match constraint {
+            "services" => true,
+            "services.loadbalancers" => balanced,
+            "services.nodeports" => return node_ports(object),
+            _ => return None,
+        };
+        return if counts { one() } else { "0".parse().ok() };
     }
     if resource.is_core("pods") {
         let finished = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
@@ -119,13 +152,36 @@ fn usage(resource: &Resource, constraint: &str, object: &Value) -> Option<Quanti
     if counted { one() } else { None }
 }
 
+/// Between the name of a storage class and what claims of that class take.
+const CLASS: &str = ".storageclass.storage.k8s.io/";
+
+/// How many ports of the node a service takes.
+fn node_ports(service: &Value) -> Option<Quantity> {
+    let ports = service["spec"]["ports"].as_array().map_or(0, Vec::len);
+    let taken = match service["spec"]["type"].as_str() {
+        Some("NodePort") => ports,
+        Some("LoadBalancer") if service["spec"]["allocateLoadBalancerNodePorts"] != false => ports,
+        _ => 0,
+    };
+    taken.to_string().parse().ok()
+}
+
 /// `requests.cpu` → (`requests`, `cpu`); a bare name means requests.
 fn compute(constraint: &str) -> Option<(&'static str, &str)> {
+    if constraint.contains(CLASS) {
+        return None;
+    }
     if let Some(name) = constraint.strip_prefix("limits.") {
         return Some(("limits", name));
     }
-    let name = constraint.strip_prefix("requests.").unwrap_or(constraint);
-    (matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.contains('/')).then_some(("requests", name))
+    match constraint.strip_prefix("requests.") {
+        Some("storage") => None,
+        Some(name) => Some(("requests", name)),
+        None => {
+            let bare = matches!(constraint, "cpu" | "memory" | "ephemeral-storage");
+            (bare || constraint.starts_with("hugepages-")).then_some(("requests", constraint))
+        }
+    }
 }
 
 /// Whether every container must say how much it takes.
@@ -150,24 +206,53 @@ fn lacking(constraint: &str, pod: &Value) -> Option<String> {
 
 /// Whether a quota is about an object at all.
 fn in_scopes(spec: &Value, resource: &Resource, object: &Value) -> bool {
-    let named = spec["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let named = spec["scopes"].as_array().into_iter().flatten().map(|name| (name, &Value::Null));
     let selected = spec["scopeSelector"]["matchExpressions"].as_array().into_iter().flatten();
-    let selected = selected.filter(|e| e["operator"] == "Exists").filter_map(|e| e["scopeName"].as_str());
-    named.chain(selected).all(|scope| {
-        if !resource.is_core("pods") {
-            return false;
+    let selected = selected.map(|expression| (&expression["scopeName"], expression));
+    named.chain(selected).all(|(name, expression)| {
+        let name = name.as_str().unwrap_or_default();
+        if resource.is_core("persistentvolumeclaims") && name == "VolumeAttributesClass" {
+            return selects(expression, object["spec"]["volumeAttributesClassName"].as_str());
         }
-        let terminating = object["spec"]["activeDeadlineSeconds"].is_number();
-        let containers = object["spec"]["containers"].as_array().into_iter().flatten();
-        let best_effort = containers.map(|c| &c["resources"]).all(|r| empty(&r["requests"]) && empty(&r["limits"]));
-        match scope {
-            "Terminating" => terminating,
-            "NotTerminating" => !terminating,
-            "BestEffort" => best_effort,
-            "NotBestEffort" => !best_effort,
-            "PriorityClass" => object["spec"]["priorityClassName"].as_str().is_some_and(|c| !c.is_empty()),
-            _ => false,
-        }
+        resource.is_core("pods") && in_scope(name, expression, object)
+    })
+}
+
+fn in_scope(name: &str, expression: &Value, pod: &Value) -> bool {
+    let terminating = pod["spec"]["activeDeadlineSeconds"].is_number();
+    let best_effort = kubetask_kinds::qos_class(&pod["spec"]) == "BestEffort";
+    match name {
+        "Terminating" => terminating,
+        "NotTerminating" => !terminating,
+        "BestEffort" => best_effort,
+        "NotBestEffort" => !best_effort,
+        "PriorityClass" => selects(expression, pod["spec"]["priorityClassName"].as_str()),
+        "CrossNamespacePodAffinity" => crosses_namespaces(&pod["spec"]["affinity"]),
+        _ => false,
+    }
+}
+
+/// Whether an expression of a scope selector, or the bare name of a scope, means this class.
+fn selects(expression: &Value, class: Option<&str>) -> bool {
+    let class = class.filter(|class| !class.is_empty());
+    let among = |class: &str| expression["values"].as_array().into_iter().flatten().any(|value| *value == class);
+    match expression["operator"].as_str() {
+        Some("In") => class.is_some_and(among),
+        Some("NotIn") => !class.is_some_and(among),
+        Some("DoesNotExist") => class.is_none(),
+        _ => class.is_some(),
+    }
+}
+
+/// Whether a term of (anti-)affinity names other namespaces.
+fn crosses_namespaces(affinity: &Value) -> bool {
+    ["podAffinity", "podAntiAffinity"].iter().any(|kind| {
+        let list = |name: &str| affinity[*kind][name].as_array().cloned().unwrap_or_default();
+        let preferred = list("preferredDuringSchedulingIgnoredDuringExecution");
+        let preferred = preferred.into_iter().map(|mut term| term["podAffinityTerm"].take());
+        let required = list("requiredDuringSchedulingIgnoredDuringExecution");
+        let names = |term: &Value| term["namespaces"].as_array().is_some_and(|names| !names.is_empty());
+        preferred.chain(required).any(|term| names(&term) || !term["namespaceSelector"].is_null())
     })
 }
 
@@ -181,8 +266,10 @@ fn counted(server: &Inner, constraint: &str) -> Option<Arc<Resource>> {
     }
     let plural = if COUNTED.contains(&constraint) {
         constraint
-    } else if constraint == "requests.storage" {
+    } else if constraint == "requests.storage" || constraint.contains(CLASS) {
         "persistentvolumeclaims"
+    } else if constraint.starts_with("services.") {
+        "services"
     } else {
         compute(constraint).map(|_| "pods")?
     };
@@ -252,8 +339,4 @@ pub(crate) fn changed(server: &Arc<Inner>, key: &str) {
             count(&server, &namespace).await;
         });
     }
-}
-
-fn empty(value: &Value) -> bool {
-    value.as_object().is_none_or(serde_json::Map::is_empty)
 }

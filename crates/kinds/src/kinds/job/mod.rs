@@ -293,7 +293,7 @@ fn validate_update(new: &Value, old: &Value, part: Part, errors: &mut Vec<Error>
     // Kubernetes checks the spec twice here, and says everything twice.
     validate_spec(&new["spec"], &path, true, errors);
     validate_spec(&new["spec"], &path, true, errors);
-    let (new, old) = (&new["spec"], &old["spec"]);
+    let (old_job, new, old) = (old, &new["spec"], &old["spec"]);
     completions(new, old, &path, errors);
     for name in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
     {
@@ -308,7 +308,7 @@ fn validate_update(new: &Value, old: &Value, part: Part, errors: &mut Vec<Error>
             *error = error.clone().show_value(crate::internal::text(type_, &new[name]));
         }
     }
-    template(new, old, &path, errors);
+    template(new, old, status::at_rest(&old_job["spec"], &old_job["status"]), &path, errors);
 }
 
 /// Completions are fixed, except that an indexed job scales when both numbers change together.
@@ -327,10 +327,10 @@ fn completions(new: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
     }
 }
 
-/// The template is fixed, except where a job that was suspended when it changed may be rescheduled.
-fn template(new: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
+/// The template is fixed, except where a job that was suspended and at rest when it changed may be rescheduled.
+fn template(new: &Value, old: &Value, at_rest: bool, path: &Path, errors: &mut Vec<Error>) {
     let mut template = new["template"].clone();
-    if old["suspend"] == true {
+    if at_rest {
         if let Some(spec) = template.get_mut("spec") {
             let before = &old["template"]["spec"];
             for name in ["nodeSelector", "tolerations", "schedulingGates"] {
@@ -358,7 +358,7 @@ fn template(new: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
         }
     }
     let path_of_spec = path.child("template").child("spec");
-    if old["suspend"] == true && template["spec"] != old["template"]["spec"] {
+    if at_rest && template["spec"] != old["template"]["spec"] {
         let shown = crate::internal::text("PodSpec", &new["template"]["spec"]);
         let value = new["template"]["spec"].clone();
         errors.push(Error::invalid(&path_of_spec, value, crate::meta::IMMUTABLE).show_value(shown));

@@ -28,6 +28,12 @@ fn is(status: &Value, condition: &str) -> bool {
     items(status, "conditions").iter().any(|c| text(c, "type") == condition && text(c, "status") == "True")
 }
 
+/// Whether a job is suspended and has nothing left that runs.
+pub(super) fn at_rest(spec: &Value, status: &Value) -> bool {
+    let stopped = is(status, "Suspended") && number(status, "active") == 0;
+    spec["suspend"] == true && (!has(status, "startTime") || stopped)
+}
+
 fn finished(status: &Value) -> bool {
     is(status, "Complete") || is(status, "Failed")
 }

@@ -43,7 +43,8 @@ pub(super) fn validate_all(spec: &Value, path: &Path, volumes: &VolumeNames, err
     }
 }
 
-fn one<'a>(
+/// What holds for every container.
+pub(super) fn one<'a>(
     container: &'a Value,
     path: &Path,
     volumes: &VolumeNames,

@@ -3,6 +3,8 @@
 pub(crate) mod container;
 pub(crate) mod defaults;
 mod env;
+mod ephemeral;
+mod resize;
 mod row;
 pub(crate) mod spec;
 mod update;
@@ -11,7 +13,7 @@ pub(crate) mod volume;
 use kubetask_schema::field::{Error, Path};
 use serde_json::{Value, json};
 
-use super::edit::{bump_generation, copy, first_generation, has, items, set, text};
+use super::edit::{bump_generation, copy, first_generation, has, items, remove, set, text};
 use crate::kind::{Hooks, Part};
 use crate::quantity::Quantity;
 
@@ -85,11 +87,19 @@ fn prepare_update(new: &mut Value, old: &Value, part: Part) {
         }
         Part::EphemeralContainers => {
             let wanted = new["spec"]["ephemeralContainers"].clone();
+            keep_metadata(new, old);
             copy(new, old, "spec");
-            if let (Some(spec), false) = (new.get_mut("spec"), wanted.is_null()) {
-                set(spec, "ephemeralContainers", wanted);
+            if let Some(spec) = new.get_mut("spec") {
+                match wanted {
+                    Value::Null => remove(spec, "ephemeralContainers"),
+                    wanted => set(spec, "ephemeralContainers", wanted),
+                }
             }
             copy(new, old, "status");
+        }
+        Part::Resize => {
+            keep_metadata(new, old);
+            resize::keep_the_rest(new, old);
         }
         Part::Main | Part::Finalize => copy(new, old, "status"),
     }
@@ -97,8 +107,19 @@ fn prepare_update(new: &mut Value, old: &Value, part: Part) {
     bump_generation(new, old, changed);
 }
 
+/// Of the metadata, a write to such a part changes only who owns what.
+fn keep_metadata(new: &mut Value, old: &Value) {
+    let Some(meta) = new.get_mut("metadata") else { return };
+    let mut kept = old["metadata"].clone();
+    for name in ["managedFields", "resourceVersion"] {
+        copy(&mut kept, meta, name);
+    }
+    *meta = kept;
+}
+
 /// The quality of service class that follows from requests and limits.
-pub(crate) fn qos_class(spec: &Value) -> &'static str {
+#[must_use]
+pub fn qos_class(spec: &Value) -> &'static str {
     let mut any = false;
     let mut guaranteed = true;
     for list in ["initContainers", "containers"] {

@@ -17,6 +17,7 @@ const MAX_INT32: i64 = 2_147_483_647;
 pub(crate) fn validate(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
     let volumes = volume::validate_all(spec, &path.child("volumes"), errors);
     container::validate_all(spec, path, &volumes, errors);
+    super::ephemeral::validate(spec, path, &volumes, errors);
 
     if text(spec, "restartPolicy").is_empty() {
         errors.push(Error::required(&path.child("restartPolicy"), ""));

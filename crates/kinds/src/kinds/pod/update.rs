@@ -14,6 +14,11 @@ pub(super) fn validate(new: &Value, old: &Value, part: Part, errors: &mut Vec<Er
         &Path::new("metadata").child("finalizers"),
         errors,
     );
+    match part {
+        Part::EphemeralContainers => return super::ephemeral::validate_update(new, old, errors),
+        Part::Resize => return super::resize::validate(new, old, errors),
+        Part::Main | Part::Status | Part::Finalize => {}
+    }
     if part != Part::Main || new["spec"] == old["spec"] {
         return;
     }
