@@ -108,6 +108,8 @@ pub(crate) struct Inner {
     pub(crate) kubelet: OnceLock<KubeletService>,
     /// Cancelled when watches must end.
     pub(crate) watches: CancellationToken,
+    /// How many there are.
+    pub(crate) watchers: crate::handlers::Watchers,
     pub(crate) metrics: crate::handlers::metrics::Metrics,
     pub(crate) documents: discovery::Cache,
     /// Taken by creates in namespaces with quotas.
@@ -133,6 +135,7 @@ impl ApiServer {
             limits: config.limits,
             kubelet: OnceLock::new(),
             watches: CancellationToken::new(),
+            watchers: Default::default(),
             metrics: Default::default(),
             documents: discovery::Cache::default(),
             quota: Arc::default(),

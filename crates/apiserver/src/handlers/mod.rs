@@ -35,6 +35,7 @@ use crate::server::Inner;
 use crate::status::{Failure, Result};
 
 pub(crate) use nonresource::{get_only, other};
+pub(crate) use watch::Watchers;
 
 /// One request on its way through.
 pub(crate) struct Call {

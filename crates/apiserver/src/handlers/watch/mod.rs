@@ -3,6 +3,9 @@
 //! The stream is pulled by the connection. A client that reads slowly is not waited for by anyone: its cursor falls behind,
 //! and when the history has moved past it the watch ends with 410.
 
+mod encode;
+mod pace;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +15,20 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response};
 use kubetask_store::{Entry, Event, EventKind, ListOptions as StoreList, Store, WatchError, Watcher};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Call, list, select};
-use crate::object;
-use crate::print::table::{self, IncludeObject};
-use crate::print::{partial, yaml};
+use crate::print::table::IncludeObject;
 use crate::registry::Resource;
 use crate::request::options::ListOptions;
-use crate::request::{Format, Output, Shape, Target};
+use crate::request::{Format, Shape, Target};
 use crate::selectors::Selection;
 use crate::status::{Failure, Result};
+
+use encode::Encoder;
+pub(crate) use pace::Watchers;
 
 /// Bytes put together into one frame at most.
 const FRAME: usize = 128 * 1024;
@@ -99,6 +103,7 @@ fn start(
         stop: server.watches.clone(),
         gone,
         ended: false,
+        pace: server.watchers.enter(now),
     };
     let initial = match (options.send_initial_events, from) {
         (Some(wanted), _) => wanted,
@@ -127,6 +132,7 @@ struct Stream {
     /// Cancelled when the definition of a custom resource is gone.
     gone: Option<CancellationToken>,
     ended: bool,
+    pace: pace::Pace,
 }
 
 enum Wake {
@@ -175,12 +181,16 @@ impl Stream {
         loop {
             self.drain(&mut out);
             if !out.is_empty() {
+                self.pace.sent(Instant::now());
                 return Some(out.into());
             }
             if self.ended {
                 return None;
             }
             self.wait(&mut out).await;
+            if let Some(until) = self.pace.gather_until(Instant::now()) {
+                tokio::time::sleep_until(until).await;
+            }
         }
     }
 
@@ -284,121 +294,4 @@ fn too_old(store: &Store) -> Value {
     let (compacted, current) = (store.compacted(), store.revision());
     let failure = Failure::expired(format!("too old resource version: {compacted} ({current})"));
     failure.to_body().unwrap_or_default()
-}
-
-/// Writes events in the negotiated form.
-struct Encoder {
-    resource: Arc<Resource>,
-    output: Output,
-    include: IncludeObject,
-    /// Only the first Table has column definitions.
-    columns_sent: bool,
-}
-
-impl Encoder {
-    fn entry(&mut self, out: &mut Vec<u8>, type_: &str, entry: &Entry) {
-        match (self.output.shape, self.output.format) {
-            (Shape::Object, Format::Json) => {
-                let bytes = self.resource.bytes(entry);
-                frame(out, type_, bytes.strip_suffix(b"\n").unwrap_or(&bytes));
-            }
-            (Shape::Partial | Shape::PartialList, Format::Json) => {
-                let mut object = Vec::with_capacity(512);
-                partial::write(&mut object, &entry.bytes, self.output.meta_version);
-                frame(out, type_, &object);
-            }
-            (Shape::Table, _) => {
-                let row =
-                    table::row(&self.resource, entry, self.include, self.output.meta_version, jiff::Timestamp::now());
-                let version = entry.revision;
-                let document = self.table(row, version);
-                self.value(out, type_, &document);
-            }
-            (_, Format::Yaml) => {
-                let value = self.resource.value(entry);
-                self.value(out, type_, &value);
-            }
-        }
-    }
-
-    /// An object that is no longer selected: the old state with the new revision.
-    fn left(&mut self, out: &mut Vec<u8>, prev: &Entry, revision: u64) {
-        let mut value = self.resource.value(prev);
-        object::metadata_mut(&mut value).insert("resourceVersion".into(), revision.to_string().into());
-        match self.output.shape {
-            Shape::Object => self.value(out, "DELETED", &value),
-            Shape::Partial | Shape::PartialList => {
-                let document = json!({"kind": "PartialObjectMetadata", "apiVersion": self.output.meta_version,
-                    "metadata": value["metadata"].take()});
-                self.value(out, "DELETED", &document);
-            }
-            Shape::Table => {
-                let row =
-                    table::row(&self.resource, prev, self.include, self.output.meta_version, jiff::Timestamp::now());
-                let document = self.table(row, revision);
-                self.value(out, "DELETED", &document);
-            }
-        }
-    }
-
-    fn table(&mut self, row: Value, revision: u64) -> Value {
-        let columns = if self.columns_sent { Value::Null } else { table::columns(&self.resource) };
-        self.columns_sent = true;
-        let metadata = json!({"resourceVersion": revision.to_string()});
-        table::document(columns, vec![row], metadata, self.output.meta_version)
-    }
-
-    fn bookmark(&mut self, out: &mut Vec<u8>, revision: u64, initial_end: bool) {
-        let mut metadata = json!({"resourceVersion": revision.to_string()});
-        if initial_end {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        let mut object = json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version});
-        // Go's zero value of the kind is what the real server sends.
-        if let Some(Value::Object(zero)) = kubetask_patch::zero::of(&object)
-            && let Value::Object(members) = &mut object
-        {
-            members.extend(zero.clone());
-        }
-        object["metadata"] = metadata;
-        match self.output.shape {
-            Shape::Object => self.value(out, "BOOKMARK", &object),
-            Shape::Partial | Shape::PartialList => {
-                let document = json!({"kind": "PartialObjectMetadata", "apiVersion": self.output.meta_version,
-                    "metadata": object["metadata"].take()});
-                self.value(out, "BOOKMARK", &document);
-            }
-            Shape::Table => {
-                let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": self.output.meta_version,
-                    "metadata": object["metadata"].take()});
-                let count = table::columns(&self.resource).as_array().map_or(0, Vec::len);
-                let cells = vec![json!(""); count];
-                let document = self.table(json!({"cells": cells, "object": partial}), revision);
-                self.value(out, "BOOKMARK", &document);
-            }
-        }
-    }
-
-    fn error(&mut self, out: &mut Vec<u8>, status: &Value) {
-        self.value(out, "ERROR", status);
-    }
-
-    fn value(&self, out: &mut Vec<u8>, type_: &str, object: &Value) {
-        match self.output.format {
-            Format::Json => frame(out, type_, object.to_string().as_bytes()),
-            Format::Yaml => {
-                out.extend_from_slice(yaml::to_string(&json!({"type": type_, "object": object})).as_bytes());
-                out.extend_from_slice(b"---\n");
-            }
-        }
-    }
-}
-
-fn frame(out: &mut Vec<u8>, type_: &str, object: &[u8]) {
-    out.reserve(object.len() + 40);
-    out.extend_from_slice(b"{\"type\":\"");
-    out.extend_from_slice(type_.as_bytes());
-    out.extend_from_slice(b"\",\"object\":");
-    out.extend_from_slice(object);
-    out.extend_from_slice(b"}\n");
 }
