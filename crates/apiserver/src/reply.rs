@@ -13,7 +13,12 @@ use crate::status::Failure;
 
 /// A response with a body of a media type.
 pub(crate) fn bytes(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.into()));
+    stream(code, content_type, Body::from(body.into()))
+}
+
+/// A response whose body may be made as it is sent.
+pub(crate) fn stream(code: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -297,7 +297,7 @@ pub(crate) async fn collection(call: &mut Call, resource: &Arc<Resource>, target
             Err(failure) => return Err(failure),
         }
     }
-    list::answer(call, resource, &page, output)
+    list::answer(call, resource, page, output)
 }
 
 /// Deletes a pod for an eviction.

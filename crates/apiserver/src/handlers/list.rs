@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use kubetask_store::{Entry, ListError, ListOptions as StoreList};
 use serde_json::{Value, json};
@@ -16,12 +17,17 @@ use crate::print::{partial, table};
 use crate::registry::Resource;
 use crate::reply;
 use crate::request::options::ListOptions;
-use crate::request::{Output, Shape, Target};
+use crate::request::{Format, Output, Shape, Target};
 use crate::selectors::Selection;
 use crate::status::{Failure, Result};
 
 /// How long a list waits for a revision that is not there yet.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Lists of more bytes are not put together in memory.
+const WHOLE: usize = 1 << 20;
+/// About the size of their pieces.
+const PIECE: usize = 128 << 10;
 
 /// The part of a list that is answered with.
 pub(crate) struct Page {
@@ -36,7 +42,7 @@ pub(crate) async fn handle(call: &mut Call, resource: &Arc<Resource>, target: &T
     let options = ListOptions::parse(&call.query, false)?;
     let selection = select::parse(&call.query, resource)?;
     let page = page(call, resource, target, &options, &selection).await?;
-    answer(call, resource, &page, output)
+    answer(call, resource, page, output)
 }
 
 /// Reads a page.
@@ -206,17 +212,16 @@ fn decode_continue(token: &str) -> Result<(Option<u64>, String)> {
 }
 
 /// The page in the negotiated form.
-pub(crate) fn answer(call: &Call, resource: &Resource, page: &Page, output: Output) -> Result<Response<Body>> {
+pub(crate) fn answer(call: &Call, resource: &Arc<Resource>, page: Page, output: Output) -> Result<Response<Body>> {
     match output.shape {
         Shape::Object => {
-            let head = envelope(&resource.list_kind, &resource.api_version, page, resource.is_custom());
-            let body = items(head, page, |out, entry| write_item(out, resource, entry));
-            Ok(reply::encoded(StatusCode::OK, body.into(), output))
+            let head = envelope(&resource.list_kind, &resource.api_version, &page, resource.is_custom());
+            let resource = resource.clone();
+            Ok(items(head, page, output, move |out, entry| write_item(out, &resource, entry)))
         }
         Shape::PartialList => {
-            let head = envelope("PartialObjectMetadataList", output.meta_version, page, false);
-            let body = items(head, page, |out, entry| partial::write(out, &entry.bytes, output.meta_version));
-            Ok(reply::encoded(StatusCode::OK, body.into(), output))
+            let head = envelope("PartialObjectMetadataList", output.meta_version, &page, false);
+            Ok(items(head, page, output, move |out, entry| partial::write(out, &entry.bytes, output.meta_version)))
         }
         Shape::Partial => Err(Failure::not_acceptable(
             format!(
@@ -232,7 +237,7 @@ pub(crate) fn answer(call: &Call, resource: &Resource, page: &Page, output: Outp
             let row = |entry: &Arc<Entry>| table::row(resource, entry, include, output.meta_version, now);
             let rows: Vec<Value> = page.entries.iter().map(row).collect();
             let mut document =
-                table::document(table::columns(resource), rows, metadata(page, false), output.meta_version);
+                table::document(table::columns(resource), rows, metadata(&page, false), output.meta_version);
             if page.entries.is_empty() && &*resource.bucket == crate::registry::CRDS {
                 document["rows"] = Value::Null;
             }
@@ -262,18 +267,54 @@ fn envelope(kind: &str, api_version: &str, page: &Page, custom: bool) -> String 
     )
 }
 
-fn items(head: String, page: &Page, mut write: impl FnMut(&mut Vec<u8>, &Entry)) -> Vec<u8> {
+/// The list: whole, or where that would be large in pieces, made as the connection takes them.
+fn items(
+    head: String,
+    page: Page,
+    output: Output,
+    write: impl Fn(&mut Vec<u8>, &Entry) + Send + 'static,
+) -> Response<Body> {
     let size: usize = page.entries.iter().map(|e| e.bytes.len()).sum();
-    let mut out = head.into_bytes();
-    out.reserve_exact(size + page.entries.len() + 8);
-    for (index, entry) in page.entries.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write(&mut out, entry);
+    let mut pieces = Pieces { next: Some(head.into_bytes()), first: true, entries: page.entries.into_iter(), write };
+    let as_stored = output.format == Format::Json && !output.pretty;
+    if as_stored && size > WHOLE {
+        let pieces = pieces.map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece)));
+        return reply::stream(StatusCode::OK, "application/json", Body::from_stream(futures::stream::iter(pieces)));
     }
-    out.extend_from_slice(b"]}\n");
-    out
+    let mut whole = Vec::new();
+    whole.reserve_exact(size + pieces.entries.len() + 256);
+    pieces.by_ref().for_each(|piece| whole.extend_from_slice(&piece));
+    reply::encoded(StatusCode::OK, whole.into(), output)
+}
+
+/// A list, piece by piece.
+struct Pieces<W> {
+    /// What the next piece begins with; `None` after the last one.
+    next: Option<Vec<u8>>,
+    first: bool,
+    entries: std::vec::IntoIter<Arc<Entry>>,
+    write: W,
+}
+
+impl<W: Fn(&mut Vec<u8>, &Entry)> Iterator for Pieces<W> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut out = self.next.take()?;
+        out.reserve(PIECE);
+        while out.len() < PIECE {
+            let Some(entry) = self.entries.next() else {
+                out.extend_from_slice(b"]}\n");
+                return Some(out);
+            };
+            if !std::mem::take(&mut self.first) {
+                out.push(b',');
+            }
+            (self.write)(&mut out, &entry);
+        }
+        self.next = Some(Vec::new());
+        Some(out)
+    }
 }
 
 /// One item: built-in kinds leave out `kind` and `apiVersion`, custom resources keep them.
@@ -290,7 +331,27 @@ fn write_item(out: &mut Vec<u8>, resource: &Resource, entry: &Entry) {
 
 #[cfg(test)]
 mod tests {
+    use kubetask_store::{Expect, Write};
+
     use super::*;
+
+    #[tokio::test]
+    async fn pieces_are_the_list() {
+        for count in [0, 1, 400] {
+            let store = kubetask_store::Store::in_memory(kubetask_store::Options::default()).unwrap();
+            let values: Vec<String> = (0..count).map(|n| format!("{n:03}{}", "x".repeat(1000))).collect();
+            for value in &values {
+                let bytes = Bytes::from(value.clone());
+                store.write(Write::put("b", value.as_str(), Expect::Absent, move |_| bytes)).await.unwrap();
+            }
+            let entries = store.list("b", &StoreList::default()).unwrap().entries.into_iter();
+            let write = |out: &mut Vec<u8>, entry: &Entry| out.extend_from_slice(&entry.bytes);
+            let pieces = Pieces { next: Some(b"[".to_vec()), first: true, entries, write };
+            let pieces: Vec<_> = pieces.collect();
+            assert_eq!(pieces.len(), 1 + count * 1004 / PIECE);
+            assert_eq!(pieces.concat(), format!("[{}]}}\n", values.join(",")).as_bytes());
+        }
+    }
 
     #[test]
     fn continue_tokens() {
