@@ -24,7 +24,7 @@ mod clock;
 pub mod clusters;
 pub mod config;
 pub mod crontask;
-mod early;
+mod drive;
 pub mod elected;
 pub mod events;
 pub mod gate;

@@ -28,9 +28,8 @@ const AT_A_TIME: usize = 16;
 /// Writes statuses until it is cancelled.
 pub async fn run(client: Client, world: World, cancel: CancellationToken) {
     let mut looks = world.lock().agent_looks.listen();
-    tokio::select! {
-        () = world.tasks_are_listed() => {}
-        () = cancel.cancelled() => return,
+    if cancel.run_until_cancelled(world.tasks_are_listed()).await.is_none() {
+        return;
     }
     // When to look at whom.
     let mut due: HashMap<TaskKey, Instant> = HashMap::new();

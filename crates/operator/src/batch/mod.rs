@@ -7,50 +7,32 @@ mod reconcile;
 
 use std::sync::Arc;
 
-use futures::{StreamExt, future};
 use kube::Client;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
-use kube::runtime::{WatchStreamExt, watcher};
 use kubetask_api::{Batch, BatchRun};
 use kubetask_core::child::MakerKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
-use crate::early::cancelled_before;
+use crate::drive::{drive, watched};
 use crate::events::Recorder;
 use crate::health::Synced;
 use crate::make::keys;
-use crate::world::{World, feed};
+use crate::world::World;
+use crate::world::feed::strip;
 
 /// Runs the controller until it is cancelled.
 pub async fn run(client: Client, config: OperatorConfig, world: World, recorder: Recorder, cancel: CancellationToken) {
     let from_tasks = world.lock().children.listen(MakerKind::BatchRun);
-    tokio::select! {
-        () = world.tasks_are_listed() => {}
-        () = cancel.cancelled() => return,
+    if cancel.run_until_cancelled(world.tasks_are_listed()).await.is_none() {
+        return;
     }
-    let (runs, writer) = reflector::store();
     let listed = Synced::default();
-    let watch = watcher::watcher(config.api::<BatchRun>(&client), watcher::Config::default())
-        .default_backoff()
-        .modify(|run| run.metadata.managed_fields = None)
-        .reflect(writer)
-        .inspect({
-            let listed = listed.clone();
-            move |event| {
-                if matches!(event, Ok(watcher::Event::InitDone)) {
-                    listed.set();
-                }
-            }
-        })
-        .touched_objects();
+    let (runs, writer) = reflector::store();
+    let watch = watched(config.api::<BatchRun>(&client), writer, strip, listed.clone(), |_| {});
     let (batches, writer) = reflector::store();
-    let watch_batches = watcher::watcher(config.api::<Batch>(&client), watcher::Config::default())
-        .default_backoff()
-        .modify(|batch| batch.metadata.managed_fields = None)
-        .reflect(writer)
-        .touched_objects();
+    let watch_batches = watched(config.api::<Batch>(&client), writer, strip, Synced::default(), |_| {});
     let context =
         Arc::new(reconcile::Context::new(client, world, recorder, config.metrics.clone(), runs.clone(), batches));
     let all_runs = runs.clone();
@@ -67,15 +49,6 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         .watches_stream(watch_batches, referring)
         .reconcile_on(keys(from_tasks))
         .graceful_shutdown_on(cancel.clone().cancelled_owned())
-        .run(reconcile::reconcile, reconcile::on_error, context)
-        .for_each(|result| {
-            if let Err(controller::Error::QueueError(error)) = result {
-                feed::interrupted("BatchRun", &error);
-            }
-            future::ready(())
-        });
-    tokio::select! {
-        () = controller => {}
-        () = cancelled_before(&listed, &cancel) => {}
-    }
+        .run(reconcile::reconcile, reconcile::on_error, context);
+    drive(controller, &listed, &cancel).await;
 }

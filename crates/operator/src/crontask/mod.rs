@@ -8,45 +8,31 @@ mod timer;
 
 use std::sync::Arc;
 
-use futures::{StreamExt, future};
 use kube::Client;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector;
-use kube::runtime::{WatchStreamExt, watcher};
 use kubetask_api::CronTask;
 use kubetask_core::child::MakerKind;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
-use crate::early::cancelled_before;
+use crate::drive::{drive, watched};
 use crate::events::Recorder;
 use crate::health::Synced;
 use crate::make::keys;
-use crate::world::{World, feed};
+use crate::world::World;
+use crate::world::feed::strip;
 
 /// Runs the controller until it is cancelled.
 pub async fn run(client: Client, config: OperatorConfig, world: World, recorder: Recorder, cancel: CancellationToken) {
     let from_tasks = world.lock().children.listen(MakerKind::CronTask);
-    tokio::select! {
-        () = world.tasks_are_listed() => {}
-        () = cancel.cancelled() => return,
+    if cancel.run_until_cancelled(world.tasks_are_listed()).await.is_none() {
+        return;
     }
-    let (crons, writer) = reflector::store();
     let listed = Synced::default();
-    let watch = watcher::watcher(config.api::<CronTask>(&client), watcher::Config::default())
-        .default_backoff()
-        .modify(|cron| cron.metadata.managed_fields = None)
-        .reflect(writer)
-        .inspect({
-            let listed = listed.clone();
-            move |event| {
-                if matches!(event, Ok(watcher::Event::InitDone)) {
-                    listed.set();
-                }
-            }
-        })
-        .touched_objects();
+    let (crons, writer) = reflector::store();
+    let watch = watched(config.api::<CronTask>(&client), writer, strip, listed.clone(), |_| {});
     let timer = timer::Timer::new(config.clock.clone());
     let (wake, from_timer) = mpsc::unbounded_channel();
     let context = Arc::new(reconcile::Context::new(
@@ -62,16 +48,9 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         .reconcile_on(keys(from_timer))
         .reconcile_on(keys(from_tasks))
         .graceful_shutdown_on(cancel.clone().cancelled_owned())
-        .run(reconcile::reconcile, reconcile::on_error, context)
-        .for_each(|result| {
-            if let Err(controller::Error::QueueError(error)) = result {
-                feed::interrupted("CronTask", &error);
-            }
-            future::ready(())
-        });
+        .run(reconcile::reconcile, reconcile::on_error, context);
     tokio::select! {
-        () = controller => {}
-        () = cancelled_before(&listed, &cancel) => {}
+        () = drive(controller, &listed, &cancel) => {}
         () = timer.run(wake) => {}
     }
 }

@@ -16,14 +16,14 @@ use futures::{StreamExt, future, stream};
 use kube::Client;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kubetask_api::{Task, conditions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
-use crate::early::cancelled_before;
+use crate::drive::{drive, watched};
 use crate::events::Recorder;
 use crate::health::Synced;
 use crate::metrics::Source;
@@ -56,16 +56,11 @@ pub async fn run(
         synced.push(when_done);
     }
     drop(sender);
-    tokio::select! {
-        _ = future::join_all(synced) => {}
-        () = cancel.cancelled() => return,
+    if cancel.run_until_cancelled(future::join_all(synced)).await.is_none() {
+        return;
     }
-    let watch = watcher::watcher(config.api::<Task>(&client), watcher::Config::default())
-        .default_backoff()
-        .modify(strip)
-        .reflect(writer)
-        .inspect(told(TaskIntake::new(world.clone()), looks.clone(), when_synced.clone()))
-        .touched_objects();
+    let told = told(TaskIntake::new(world.clone()), looks.clone());
+    let watch = watched(config.api::<Task>(&client), writer, strip, when_synced.clone(), told);
     config.metrics.set_source(Source { tasks: Some(tasks.clone()), world: world.clone() });
     let http = crate::http::Http::default();
     let metrics = config.metrics.clone();
@@ -93,17 +88,8 @@ pub async fn run(
             move |cx| receiver.poll_recv(cx).map(|key| key.as_ref().map(object_ref))
         }))
         .graceful_shutdown_on(cancel.clone().cancelled_owned())
-        .run(reconcile, reconcile::on_error, context)
-        .for_each(|result| {
-            if let Err(controller::Error::QueueError(error)) = result {
-                feed::interrupted("Task", &error);
-            }
-            future::ready(())
-        });
-    tokio::select! {
-        () = controller => {}
-        () = cancelled_before(&when_synced, &cancel) => {}
-    }
+        .run(reconcile, reconcile::on_error, context);
+    drive(controller, &when_synced, &cancel).await;
     pumps.shutdown().await;
 }
 
@@ -122,17 +108,8 @@ fn strip(task: &mut Task) {
 }
 
 /// Takes the watch of Tasks into the world, and has those looked at whom it concerns.
-fn told(
-    mut intake: TaskIntake,
-    looks: mpsc::UnboundedSender<TaskKey>,
-    synced: Synced,
-) -> impl FnMut(&watcher::Result<watcher::Event<Task>>) {
+fn told(mut intake: TaskIntake, looks: mpsc::UnboundedSender<TaskKey>) -> impl FnMut(&watcher::Event<Task>) {
     move |event| {
-        let Ok(event) = event else { return };
-        // Not by waiting for the reflector: it wakes one of those who wait for it, and that is the controller.
-        if matches!(event, watcher::Event::InitDone) {
-            synced.set();
-        }
         for key in intake.take_in(event) {
             // Nobody listens only when the operator ends.
             let _ = looks.send(key);

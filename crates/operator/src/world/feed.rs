@@ -135,7 +135,8 @@ pub(crate) fn interrupted(kind: &str, error: &watcher::Error) {
     }
 }
 
-fn strip<K: Resource>(object: &mut K) {
+/// Who manages which fields is of no interest here.
+pub(crate) fn strip<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }
 

@@ -1,0 +1,76 @@
+//! What every controller does alike: [`watched`] watches what it looks at, [`drive`] carries it to its end.
+
+use std::fmt::Debug;
+use std::future;
+
+use futures::{Stream, StreamExt};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::controller::{Action, Error};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Synced;
+use crate::world::feed;
+
+/// The watch of what a controller looks at. It fills the store of `writer`, without what `strip` takes away; `listed`
+/// holds from the end of the first list on; `told` is told of everything.
+pub(crate) fn watched<K>(
+    api: Api<K>,
+    writer: Writer<K>,
+    strip: fn(&mut K),
+    listed: Synced,
+    mut told: impl FnMut(&Event<K>) + Send + 'static,
+) -> impl Stream<Item = watcher::Result<K>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(strip)
+        .reflect(writer)
+        .inspect(move |event| {
+            let Ok(event) = event else { return };
+            // Not by waiting for the reflector: it wakes one of those who wait for it, and that is the controller.
+            if matches!(event, Event::InitDone) {
+                listed.set();
+            }
+            told(event);
+        })
+        .touched_objects()
+}
+
+/// Carries a controller on until it has ended.
+pub(crate) async fn drive<K, Failed>(
+    controller: impl Stream<Item = Result<(ObjectRef<K>, Action), Error<Failed, watcher::Error>>>,
+    listed: &Synced,
+    cancel: &CancellationToken,
+) where
+    K: Resource<DynamicType = ()>,
+    Failed: 'static,
+{
+    let controller = controller.for_each(|looked| {
+        if let Err(Error::QueueError(error)) = looked {
+            feed::interrupted(&K::kind(&()), &error);
+        }
+        future::ready(())
+    });
+    tokio::select! {
+        () = controller => {}
+        () = cancelled_before(listed, cancel) => {}
+    }
+}
+
+/// Returns when the operator is to end before the controller's first list is complete; never otherwise.
+///
+/// kube-rs holds reconciliations until the store is ready, and a controller that is asked to end stops reading the watch
+/// that fills it: asked too early, it would wait for ever. Nothing has been done by then, so it can be dropped.
+async fn cancelled_before(listed: &Synced, cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    if listed.is_set() {
+        future::pending::<()>().await;
+    }
+}
