@@ -79,9 +79,6 @@ pub struct Child {
     pub archived: bool,
 }
 
-/// The condition of a Task that is in the archive, and the annotation of one that is not to be.
-const ARCHIVED: (&str, &str) = ("Archived", "kubetask.io/skip-archive");
-
 impl Child {
     /// What its maker looks at of a Task.
     pub fn of(task: &Task) -> Self {
@@ -94,8 +91,8 @@ impl Child {
             completed: task.status.as_ref().and_then(|s| s.completion_time.as_ref()).map(|t| t.0),
             going: metadata.deletion_timestamp.is_some(),
             index: index.and_then(|index| index.parse().ok()),
-            archived: task.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, ARCHIVED.0))
-                || metadata.annotations.as_ref().and_then(|a| a.get(ARCHIVED.1)).is_some_and(|v| v == "true"),
+            archived: task.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, conditions::ARCHIVED))
+                || metadata.annotations.as_ref().and_then(|a| a.get(labels::SKIP_ARCHIVE)).is_some_and(|v| v == "true"),
         }
     }
 
@@ -146,7 +143,7 @@ mod tests {
         task.metadata.annotations = Some([(labels::BATCH_INDEX.to_owned(), "7".to_owned())].into());
         let child = Child::of(&task);
         assert_eq!((child.index, child.is_open(), child.going, child.archived), (Some(7), true, false, false));
-        task.metadata.annotations = Some([(ARCHIVED.1.to_owned(), "true".to_owned())].into());
+        task.metadata.annotations = Some([(labels::SKIP_ARCHIVE.to_owned(), "true".to_owned())].into());
         assert!(Child::of(&task).archived);
     }
 }
