@@ -2,6 +2,8 @@
 
 use crate::exit_codes;
 
+pub use kubetask_operator::causes::chain;
+
 /// Result of a command: the exit code, or an error to print.
 pub type CommandResult<T = u8> = Result<T, CommandError>;
 
@@ -33,22 +35,6 @@ impl CommandError {
         self.hint = Some(hint.into());
         self
     }
-}
-
-/// An error with its causes on one line, outermost first.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Many libraries repeat their cause in their own message.
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl From<kube::Error> for CommandError {

@@ -245,18 +245,9 @@ async fn ask(client: &Client) -> Result<(), String> {
     match tokio::time::timeout(PATIENCE, client.apiserver_version()).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(status))) => Err(format!("it answers {} ({})", status.code, status.message)),
-        Ok(Err(error)) => Err(causes(&error)),
+        Ok(Err(error)) => Err(crate::causes::last(&error)),
         Err(_) => Err(format!("it did not answer within {} seconds", PATIENCE.as_secs())),
     }
-}
-
-/// An error's last cause says what happened; those before it say where.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]

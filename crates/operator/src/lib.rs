@@ -12,6 +12,7 @@
 //! * [`archive`], [`notify`]: Tasks are written to archives, and webhooks told of them, beside the work.
 //! * [`install`]: puts our definitions into a cluster.
 //! * [`gate`]: what every request to the API passes; [`leader`]: who of several replicas may write.
+//! * [`causes`]: errors in words.
 //! * [`metrics`], [`health`], [`traces`]: what the operator tells of itself.
 //!
 //! Entry: [`start`]; where there may be several replicas, [`elected::run`].
@@ -20,6 +21,7 @@ pub mod agent;
 pub mod archive;
 mod backlog;
 pub mod batch;
+pub mod causes;
 mod clock;
 pub mod clusters;
 pub mod config;

@@ -161,7 +161,7 @@ async fn send(http: &Http, config: &TraceConfig, body: Vec<u8>, tries: u32) -> R
                     break;
                 }
             }
-            Err(error) => why = crate::http::chain(error.as_ref()),
+            Err(error) => why = crate::causes::chain(error.as_ref()),
         }
     }
     Err(why)

@@ -122,7 +122,7 @@ impl Archiver {
     fn failed(&self, task: &Task, archive: &Archive, trouble: Trouble) -> String {
         let said = match trouble {
             Trouble::Paused(said) => return said,
-            Trouble::Api(error) => crate::http::chain(&error),
+            Trouble::Api(error) => crate::causes::chain(&error),
             Trouble::Said(said) => said,
         };
         self.metrics.archived(false);

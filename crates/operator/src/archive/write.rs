@@ -70,7 +70,7 @@ async fn log(pods: &Api<Pod>, pod: &str, container: &str, target: &Target, path:
     };
     let mut writer = BufWriter::with_capacity(target.store.clone(), path, PART);
     let mut piece = vec![0; PIECE];
-    let said = |error: std::io::Error| Trouble::Said(crate::http::chain(&error));
+    let said = |error: std::io::Error| Trouble::Said(crate::causes::chain(&error));
     loop {
         let read = lines.read(&mut piece).await.map_err(said)?;
         match piece.get(..read) {
@@ -83,5 +83,5 @@ async fn log(pods: &Api<Pod>, pod: &str, container: &str, target: &Target, path:
 
 async fn put(target: &Target, path: &Path, content: Vec<u8>) -> Result<(), Trouble> {
     let put = target.store.put(path, PutPayload::from(content)).await;
-    put.map(|_| ()).map_err(|error| Trouble::Said(crate::http::chain(&error)))
+    put.map(|_| ()).map_err(|error| Trouble::Said(crate::causes::chain(&error)))
 }

@@ -173,7 +173,7 @@ impl Notifier {
         }
         // The URL may hold a secret: it is not part of what is said.
         let answered = self.http.post(request, body, ANSWER_WITHIN).await;
-        let (status, said) = answered.map_err(|error| crate::http::chain(error.as_ref()))?;
+        let (status, said) = answered.map_err(|error| crate::causes::chain(error.as_ref()))?;
         if status.is_success() {
             return Ok(());
         }
