@@ -37,6 +37,7 @@ pub mod leader;
 mod make;
 pub mod metrics;
 pub mod notify;
+mod refusal;
 mod status;
 pub mod task;
 pub mod traces;

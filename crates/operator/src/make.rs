@@ -9,8 +9,8 @@ use kubetask_core::child::{Child, Maker, MakerKind, NewTask};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::FIELD_MANAGER;
 use crate::world::{TaskKey, World};
+use crate::{FIELD_MANAGER, refusal};
 
 /// Why a look at a maker must be repeated.
 #[derive(Debug, thiserror::Error)]
@@ -86,10 +86,10 @@ impl Workshop<'_> {
                     None => (Made::Refused(format!("Task \"{name}\" came and went")), None),
                 })
             }
-            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 413 | 422) => {
-                Ok((Made::Refused(cut(&status.message)), None))
-            }
-            Err(source) => Err(Error::new("create Task", name, source)),
+            Err(source) => match refusal::of(&source) {
+                Some(said) => Ok((Made::Refused(said), None)),
+                None => Err(Error::new("create Task", name, source)),
+            },
         }
     }
 
@@ -126,14 +126,6 @@ impl Workshop<'_> {
         }
         self.world.lock().children.deleted(self.kind, self.maker, child);
         Ok(())
-    }
-}
-
-/// Refusals of admission policies may be long, and they become part of a condition.
-fn cut(said: &str) -> String {
-    match said.char_indices().nth(1024) {
-        Some((end, _)) => format!("{}…", said.get(..end).unwrap_or_default()),
-        None => said.to_owned(),
     }
 }
 

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::reconcile::{Context, Error};
 use super::remote;
-use crate::FIELD_MANAGER;
 use crate::world::feed::strip_job;
+use crate::{FIELD_MANAGER, refusal};
 
 /// How carrying out an action ended.
 pub(super) enum Acted {
@@ -134,10 +134,10 @@ where
                 None => Err(Error::Vanished(name)),
             }
         }
-        Err(kube::Error::Api(status)) if is_final(status.code, &status.reason) => {
-            Ok(Created::Refused(cut(&status.message)))
-        }
-        Err(source) => Err(Error::act("create", &name, source)),
+        Err(source) => match refusal::of(&source) {
+            Some(said) => Ok(Created::Refused(said)),
+            None => Err(Error::act("create", &name, source)),
+        },
     }
 }
 
@@ -173,17 +173,4 @@ where
 fn content<K: Serialize>(object: &K) -> Option<[Option<Value>; 2]> {
     let mut value = serde_json::to_value(object).ok()?;
     Some(["data", "binaryData"].map(|member| value.get_mut(member).map(Value::take)))
-}
-
-/// Refusals of admission policies may be long, and they become part of a condition.
-fn cut(said: &str) -> String {
-    match said.char_indices().nth(1024) {
-        Some((end, _)) => format!("{}…", said.get(..end).unwrap_or_default()),
-        None => said.to_owned(),
-    }
-}
-
-/// Whether asking again cannot help: somebody has to change something first.
-fn is_final(code: u16, reason: &str) -> bool {
-    matches!(code, 400 | 403 | 413 | 422) && reason != "Conflict"
 }
