@@ -35,6 +35,7 @@ mod http;
 pub mod install;
 pub mod leader;
 mod make;
+mod maker;
 pub mod metrics;
 pub mod notify;
 mod refusal;

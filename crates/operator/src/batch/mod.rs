@@ -19,6 +19,7 @@ use crate::drive::{drive, watched};
 use crate::events::Recorder;
 use crate::health::Synced;
 use crate::make::keys;
+use crate::maker::{self, Shared};
 use crate::world::World;
 use crate::world::feed::strip;
 
@@ -33,8 +34,8 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
     let watch = watched(config.api::<BatchRun>(&client), writer, strip, listed.clone(), |_| {});
     let (batches, writer) = reflector::store();
     let watch_batches = watched(config.api::<Batch>(&client), writer, strip, Synced::default(), |_| {});
-    let context =
-        Arc::new(reconcile::Context::new(client, world, recorder, config.metrics.clone(), runs.clone(), batches));
+    let shared = Shared::new(client, world, recorder, config.metrics.clone(), runs.clone());
+    let context = Arc::new(reconcile::Context::new(shared, batches));
     let all_runs = runs.clone();
     let referring = move |batch: Batch| {
         let refers = |run: &Arc<BatchRun>| {
@@ -49,6 +50,6 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         .watches_stream(watch_batches, referring)
         .reconcile_on(keys(from_tasks))
         .graceful_shutdown_on(cancel.clone().cancelled_owned())
-        .run(reconcile::reconcile, reconcile::on_error, context);
+        .run(maker::reconcile, maker::on_error, context);
     drive(controller, &listed, &cancel).await;
 }

@@ -21,6 +21,7 @@ use crate::drive::{drive, watched};
 use crate::events::Recorder;
 use crate::health::Synced;
 use crate::make::keys;
+use crate::maker::{self, Shared};
 use crate::world::World;
 use crate::world::feed::strip;
 
@@ -35,20 +36,14 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
     let watch = watched(config.api::<CronTask>(&client), writer, strip, listed.clone(), |_| {});
     let timer = timer::Timer::new(config.clock.clone());
     let (wake, from_timer) = mpsc::unbounded_channel();
-    let context = Arc::new(reconcile::Context::new(
-        client,
-        world,
-        recorder,
-        config.metrics.clone(),
-        timer.clone(),
-        crons.clone(),
-    ));
+    let shared = Shared::new(client, world, recorder, config.metrics.clone(), crons.clone());
+    let context = Arc::new(reconcile::Context::new(shared, timer.clone()));
     let controller = Controller::for_stream(watch, crons)
         .with_config(controller::Config::default().concurrency(config.concurrency))
         .reconcile_on(keys(from_timer))
         .reconcile_on(keys(from_tasks))
         .graceful_shutdown_on(cancel.clone().cancelled_owned())
-        .run(reconcile::reconcile, reconcile::on_error, context);
+        .run(maker::reconcile, maker::on_error, context);
     tokio::select! {
         () = drive(controller, &listed, &cancel) => {}
         () = timer.run(wake) => {}
