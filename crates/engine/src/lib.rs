@@ -4,11 +4,12 @@
 //! * [`traits`]: the [`ContainerEngine`] interface.
 //! * [`local`]: containers as sandboxed processes of this machine, without any daemon or image.
 //! * [`docker`]: containers of a Docker Engine, or of Podman.
+//! * [`kubernetes`]: containers as Pods of a cluster.
 //! * [`router`]: several engines behind names that can be stored.
 //! * [`fake`]: an engine that follows a script, for the tests of whoever uses an engine.
 //! * [`image`]: recognition of KubeTask's own image.
 //!
-//! A library of its own: it knows nothing of Tasks or Pods.
+//! A library of its own: it knows nothing of Tasks, nor of the Pods whose containers a node runs with it.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ mod dir;
 pub mod docker;
 pub mod fake;
 pub mod image;
+pub mod kubernetes;
 pub mod local;
 mod log;
 pub mod router;
@@ -30,6 +32,7 @@ pub mod traits;
 pub use docker::DockerEngine;
 pub use fake::FakeEngine;
 pub use image::OWN_IMAGE_REPOSITORY;
+pub use kubernetes::{KubernetesEngine, KubernetesOptions};
 pub use local::{LocalEngine, LocalOptions};
 pub use router::EngineRouter;
 pub use traits::{ContainerEngine, EngineError};

@@ -41,6 +41,14 @@ pub enum EngineError {
     /// The container did not start.
     #[error("cannot start container: {0}")]
     Start(String),
+    /// It does not run yet, and nothing is wrong with it: starting it again goes on waiting.
+    #[error("not running yet: {reason}")]
+    Waiting {
+        /// Name of the engine.
+        engine: &'static str,
+        /// What it waits for (no room, a quota).
+        reason: String,
+    },
     /// This engine does not offer this.
     #[error("{engine} engine does not support {what}")]
     Unsupported {
@@ -195,7 +203,8 @@ pub trait ContainerEngine: Send + Sync + 'static {
     /// Runs a program in a running container. Dropping [`Session::exit`] before the program ended kills it.
     ///
     /// # Errors
-    /// [`EngineError::Start`] where the program cannot be run: it is not there, or is no program.
+    /// [`EngineError::Start`] where the program cannot be run: it is not there, or is no program. An engine that is only
+    /// told later says so by [`Session::exit`].
     async fn exec(&self, id: &ContainerId, spec: &ExecSpec) -> Result<Session>;
 
     /// Connects to a running container's own input and (from now on) output. Shutting the session's input down closes

@@ -37,7 +37,6 @@ const MUST_NOT_USE: &[(&[&str], &[&str], &str)] = &[
         "it is pure: no I/O, no clock, no randomness",
     ),
     (&["store"], &["kube", "k8s-openapi", "serde_json", "axum", "hyper"], "it knows bytes and keys only"),
-    (&["engine"], &["kube", "k8s-openapi"], "it knows nothing of Pods"),
     (&["schema", "patch", "kinds", "yaml", "apiserver"], &["kube"], "a server is no client"),
 ];
 

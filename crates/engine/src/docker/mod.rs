@@ -30,7 +30,8 @@ mod session;
 mod state;
 
 use http::{Api, Failure, encode};
-use state::{Inspected, words};
+use state::Inspected;
+pub(crate) use state::{nanos, words};
 
 /// The engine's name in routes.
 const NAME: &str = "docker";

@@ -85,7 +85,7 @@ impl Inspected {
 }
 
 /// The daemon's reason for a failed start, in the words that node and local engine use.
-pub(super) fn words(message: &str) -> String {
+pub(crate) fn words(message: &str) -> String {
     let told = ["unable to start container process: ", "failed to create shim task: ", "OCI runtime create failed: "];
     let from = told.iter().find_map(|word| message.find(word).map(|at| (at, *word)));
     let text = match from {
@@ -97,7 +97,7 @@ pub(super) fn words(message: &str) -> String {
 }
 
 /// Nanoseconds since the epoch of a time such as `2026-01-02T03:04:05.678901234Z` or with an offset.
-pub(super) fn nanos(text: &str) -> Option<i128> {
+pub(crate) fn nanos(text: &str) -> Option<i128> {
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);

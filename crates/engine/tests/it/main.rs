@@ -2,11 +2,13 @@
 //!
 //! * [`conformance`]: what every engine must do; one list of cases, run against each engine.
 //! * [`docker`]: what only the Docker engine promises: images, and surviving crashes of either side.
+//! * [`kubernetes`]: what only the Kubernetes engine promises, against another embedded Kubernetes over TLS, or any cluster.
 //! * [`local`]: what only the local engine promises: its sandbox, and surviving crashes.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod conformance;
 mod docker;
+mod kubernetes;
 mod local;
 mod router;
 mod world;

@@ -6,11 +6,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kubetask_engine::fake::{FakeEngine, Script};
+use kubetask_engine::kubernetes::{Mapping, Place};
 use kubetask_engine::spec::{ContainerId, ContainerSpec, Exit, LogSpec, Mount, Network, Resources, Security};
 use kubetask_engine::traits::{ExecSpec, Session};
-use kubetask_engine::{ContainerEngine, DockerEngine, EngineError, LocalEngine, LocalOptions};
+use kubetask_engine::{
+    ContainerEngine, DockerEngine, EngineError, KubernetesEngine, KubernetesOptions, LocalEngine, LocalOptions,
+};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
+
+use crate::kubernetes::Cluster;
 
 /// Nothing in these tests takes this long unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,12 +28,16 @@ pub(crate) struct World {
     /// Whether only the container's own user exists in it.
     pub(crate) single_user: bool,
     image: String,
+    /// Whether containers see an image's files instead of this machine's.
+    images: bool,
+    /// The other cluster, which lasts as long as somebody uses it.
+    _cluster: Option<Arc<Cluster>>,
 }
 
 impl Drop for World {
     /// What a failed test leaves running must not stay.
     fn drop(&mut self) {
-        if self.engine.name() == "docker" {
+        if matches!(self.engine.name(), "docker" | "kubernetes") {
             return crate::docker::remove_all(&self.engine);
         }
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -84,13 +93,46 @@ impl World {
         let engine = docker_engine(scratch.path()).await?;
         let image = crate::docker::busybox(&engine).await?;
         let mut world = Self::of(engine, scratch, false);
-        world.image = image;
+        (world.image, world.images) = (image, true);
+        Some(world)
+    }
+
+    /// The Kubernetes engine; files are sent.
+    pub(crate) async fn kubernetes() -> Option<Self> {
+        Self::in_cluster(KubernetesOptions::default()).await
+    }
+
+    /// The Kubernetes engine, with a cluster whose nodes have this machine's files.
+    pub(crate) async fn kubernetes_here() -> Option<Self> {
+        if crate::kubernetes::elsewhere() {
+            eprintln!("SKIPPED: the nodes of that cluster do not have this machine's files");
+            return None;
+        }
+        let everything = Mapping { path: "/".into(), place: Place::NodePath("/".into()) };
+        Self::in_cluster(KubernetesOptions { mappings: vec![everything], ..KubernetesOptions::default() }).await
+    }
+
+    async fn in_cluster(options: KubernetesOptions) -> Option<Self> {
+        let scratch = tempfile::Builder::new().prefix("kubetask-engine-").tempdir().unwrap();
+        // The embedded one runs containers in sandboxes of this machine.
+        let local = local_engine(scratch.path()).probe().await;
+        if let (Err(error), false) = (local, crate::kubernetes::elsewhere()) {
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{error}");
+            eprintln!("SKIPPED: {error}");
+            return None;
+        }
+        let (cluster, options) = crate::kubernetes::cluster(options);
+        let engine = KubernetesEngine::new(scratch.path().join("kubernetes"), options);
+        let single_user = cluster.is_some() && !rustix::process::geteuid().is_root();
+        let mut world = Self::of(engine, scratch, single_user);
+        world.image = crate::kubernetes::image();
+        (world.images, world._cluster) = (cluster.is_none(), cluster);
         Some(world)
     }
 
     fn of(engine: impl ContainerEngine, scratch: TempDir, single_user: bool) -> Self {
         let (engine, image) = (Arc::new(engine), "example.test/any:1".to_owned());
-        Self { engine, scratch, single_user, serial: AtomicU32::new(0), image }
+        Self { engine, scratch, single_user, serial: AtomicU32::new(0), image, images: false, _cluster: None }
     }
 
     /// The scripted engine, taught the few commands that the cases for it use.
@@ -113,7 +155,7 @@ impl World {
 
     /// Whether containers see an image's files instead of this machine's.
     pub(crate) fn has_images(&self) -> bool {
-        self.engine.name() == "docker"
+        self.images
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
