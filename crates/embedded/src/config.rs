@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kubetask_engine::ContainerEngine;
+use kubetask_engine::{ContainerEngine, KubernetesOptions};
 
 /// What shall run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,14 @@ pub struct EmbeddedConfig {
     pub node_name: String,
     /// The program that keeps containers (`__shim`) and that containers of KubeTask's own image run.
     pub program: PathBuf,
-    /// Container engines, the first is the default; none: the local engine alone.
+    /// Container engines, the first is the default; none: local, Docker and Kubernetes.
     pub engines: Vec<Arc<dyn ContainerEngine>>,
+    /// The engine of pods that ask for none: `local`, `docker` or `kubernetes`.
+    pub default_engine: String,
+    /// Whether all pods run by the default engine, whatever they ask for.
+    pub only_default_engine: bool,
+    /// The cluster of the `kubernetes` engine.
+    pub kubernetes: KubernetesOptions,
     /// Version shown by the API and the node.
     pub version: String,
     /// Commit shown by the API.
@@ -48,6 +54,9 @@ impl EmbeddedConfig {
             // What was started stays reachable under this name even when the file is replaced by a newer one.
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
             engines: Vec::new(),
+            default_engine: "local".to_owned(),
+            only_default_engine: false,
+            kubernetes: KubernetesOptions::default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: String::new(),
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use kube::Client;
 use kubetask_apiserver::{ApiServer, AuthConfig, Pki, ServeOptions, Server, User, VersionInfo};
-use kubetask_engine::{ContainerEngine, DockerEngine, EngineRouter, LocalEngine, LocalOptions};
+use kubetask_engine::{ContainerEngine, DockerEngine, EngineRouter, KubernetesEngine, LocalEngine, LocalOptions};
 use kubetask_node::{Node, NodeConfig, NodeHandle};
 use kubetask_store::Store;
 
@@ -99,17 +99,16 @@ impl Embedded {
             engines.push(Arc::new(LocalEngine::new(config.data_dir.join("containers"), options)?));
             // Costs nothing until a pod asks for it.
             engines.push(Arc::new(DockerEngine::new(config.data_dir.join("docker"))));
+            engines.push(Arc::new(KubernetesEngine::new(config.data_dir.join("kubernetes"), config.kubernetes)));
+            engines.sort_by_key(|engine| !engine.name().eq_ignore_ascii_case(&config.default_engine));
         }
+        let router = EngineRouter::new(engines);
+        let router = if config.only_default_engine { router.all_to_default() } else { router };
         let client = self.client_as(&format!("system:node:{}", config.node_name), "kubelet");
         let node = NodeConfig {
             version: config.version,
             api_server: self.server.as_ref().map(|s| (s.address().ip().to_string(), s.address().port())),
-            ..NodeConfig::new(
-                client,
-                config.node_name,
-                config.data_dir.join("node"),
-                Arc::new(EngineRouter::new(engines)),
-            )
+            ..NodeConfig::new(client, config.node_name, config.data_dir.join("node"), Arc::new(router))
         };
         let node = Node::start(node).await?;
         self.api.set_kubelet(tower::util::BoxCloneSyncService::new(node.router()));

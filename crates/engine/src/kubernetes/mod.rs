@@ -237,7 +237,11 @@ impl KubernetesEngine {
             Err(kube::Error::Api(status)) => match status.code {
                 // It was started before.
                 409 if status.reason == "AlreadyExists" => Ok(()),
-                403 if status.message.contains("exceeded quota") => {
+                // A namespace that was just made gets its service account in a moment.
+                403 if ["exceeded quota", "error looking up service account"]
+                    .iter()
+                    .any(|w| status.message.contains(w)) =>
+                {
                     Err(EngineError::Waiting { engine: NAME, reason: status.message })
                 }
                 404 => Err(EngineError::Start(format!("{}: create it first", status.message))),
@@ -346,8 +350,7 @@ impl ContainerEngine for KubernetesEngine {
     /// The cluster's nodes fetch images when containers start; what is wrong with an image is told then.
     async fn ensure_image(&self, image: &str, policy: PullPolicy) -> Result<()> {
         if image.is_empty() {
-            let reason = "the kubernetes engine needs an image".to_owned();
-            return Err(EngineError::Image { image: String::new(), reason });
+            return Err(EngineError::Image { image: String::new(), reason: "no image is named".to_owned() });
         }
         let mut policies = self.0.policies.lock().unwrap_or_else(PoisonError::into_inner);
         match policy {

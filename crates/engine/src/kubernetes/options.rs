@@ -130,7 +130,8 @@ impl KubernetesOptions {
                 (Some(config.clone()), client(config)?)
             }
         };
-        let of_context = config.as_ref().map_or_else(|| client.default_namespace().to_owned(), |c| c.default_namespace.clone());
+        let of_context =
+            config.as_ref().map_or_else(|| client.default_namespace().to_owned(), |c| c.default_namespace.clone());
         let namespace = self.namespace.clone().unwrap_or(of_context);
         Ok((client, namespace, config.map(|config| config.cluster_url.to_string()).unwrap_or_default()))
     }

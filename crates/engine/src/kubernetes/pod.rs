@@ -218,7 +218,8 @@ mod tests {
     use crate::spec::{ContainerId, LogSpec, Mount, Network, Resources, Security};
 
     fn spec() -> ContainerSpec {
-        let mount = |source: &str, target: &str, read_only| Mount { source: source.into(), target: target.into(), read_only };
+        let mount =
+            |source: &str, target: &str, read_only| Mount { source: source.into(), target: target.into(), read_only };
         ContainerSpec {
             id: ContainerId("u-main-0".to_owned()),
             labels: [("a".to_owned(), "b ".repeat(100))].into(),
@@ -254,7 +255,8 @@ mod tests {
             limits: [("memory".to_owned(), "1Ti".to_owned()), ("gpu".to_owned(), "1".to_owned())].into(),
             ..KubernetesOptions::default()
         };
-        let plan = plan(&spec(), "0123456789", &options, PullPolicy::Never, |path| path == Path::new("/words")).unwrap();
+        let plan =
+            plan(&spec(), "0123456789", &options, PullPolicy::Never, |path| path == Path::new("/words")).unwrap();
         let pod = serde_json::to_value(&plan.pod).unwrap();
         let at = |pointer: &str| pod.pointer(pointer).cloned().unwrap_or_default();
         let main = |pointer: &str| at(&format!("/spec/containers/0{pointer}"));
@@ -265,7 +267,10 @@ mod tests {
         assert_eq!(main("/resources/requests"), json!({}));
         assert_eq!(main("/imagePullPolicy"), "Never");
         assert_eq!(main("/terminationMessagePath"), "/dev/termination-log");
-        assert_eq!(main("/volumeMounts/0"), json!({"name": "claim-0", "mountPath": "/a", "readOnly": true, "subPath": "a"}));
+        assert_eq!(
+            main("/volumeMounts/0"),
+            json!({"name": "claim-0", "mountPath": "/a", "readOnly": true, "subPath": "a"})
+        );
         assert_eq!(main("/volumeMounts/1/subPath"), "1");
         assert_eq!(main("/volumeMounts/3"), json!(null), "it comes back as the termination message");
         assert_eq!(at("/spec/volumes/1/hostPath/path"), "/srv/x");

@@ -112,7 +112,9 @@ async fn command(api: &Api<Pod>, pod: &str, spec: &ExecSpec) -> Result<Vec<Strin
         })?;
         let mut all = match how.1.trim() {
             "self" => Vec::new(),
-            "setpriv" => owned(&["setpriv", &format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "--"]),
+            "setpriv" => {
+                owned(&["setpriv", &format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "--"])
+            }
             "chroot" => owned(&["chroot", &format!("--userspec={both}"), "/"]),
             tool @ ("setuidgid" | "su-exec" | "gosu") => owned(&[tool, &both]),
             su if su.starts_with("su ") => {
@@ -120,7 +122,9 @@ async fn command(api: &Api<Pod>, pod: &str, spec: &ExecSpec) -> Result<Vec<Strin
                 owned(&["su", "-s", "/bin/sh", name, "-c", "exec \"$0\" \"$@\"", "--"])
             }
             own if own.parse::<u32>().is_ok() => {
-                let why = format!("the container runs as user {own}, who cannot become user {user}: start it as root, or as {user}");
+                let why = format!(
+                    "the container runs as user {own}, who cannot become user {user}: start it as root, or as {user}"
+                );
                 return Err(EngineError::Start(why));
             }
             _ => {
@@ -192,9 +196,9 @@ fn connect(
     ends: bool,
     ended: Option<Pin<Box<dyn Future<Output = Result<i32>> + Send>>>,
 ) -> Session {
-    let stdin = process.stdin().map(|half| {
-        Box::new(Input { half: Some(Box::new(half)), ends }) as Box<dyn AsyncWrite + Send + Unpin>
-    });
+    let stdin = process
+        .stdin()
+        .map(|half| Box::new(Input { half: Some(Box::new(half)), ends }) as Box<dyn AsyncWrite + Send + Unpin>);
     let stdout: Box<dyn tokio::io::AsyncRead + Send + Unpin> = match process.stdout() {
         Some(stdout) => Box::new(stdout),
         None => Box::new(tokio::io::empty()),

@@ -150,7 +150,11 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
         let reason = waiting.reason.as_deref().unwrap_or_default();
         let message = waiting.message.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| reason.to_owned());
         match reason {
-            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError"
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "ErrImageNeverPull"
+            | "InvalidImageName"
+            | "ImageInspectError"
             | "RegistryUnavailable" => return Some(Trouble::Image(message)),
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                 return Some(Trouble::Start(words(&message)));
@@ -248,7 +252,8 @@ mod tests {
             "message": "0/1 nodes are available: 1 Insufficient cpu."}]});
         check(json!({}), full, "no node takes it (Unschedulable): 0/1 nodes are available: 1 Insufficient cpu.");
         let placed = json!({"nodeName": "n"});
-        let creating = json!({"containerStatuses": [container(MAIN, json!({"waiting": {"reason": "ContainerCreating"}}))]});
+        let creating =
+            json!({"containerStatuses": [container(MAIN, json!({"waiting": {"reason": "ContainerCreating"}}))]});
         check(placed.clone(), creating, "its node prepares it: volumes, then the image");
     }
 
@@ -263,7 +268,9 @@ mod tests {
         check("CreateContainerConfigError", Trouble::Start("why".to_owned()));
         let files = container(FILES, json!({"terminated": {"exitCode": 127}}));
         let status = json!({"phase": "Pending", "initContainerStatuses": [files]});
-        let Stage::Stuck(Trouble::Start(text)) = stage(&pod(json!({}), json!({"nodeName": "n"}), status)) else { panic!() };
+        let Stage::Stuck(Trouble::Start(text)) = stage(&pod(json!({}), json!({"nodeName": "n"}), status)) else {
+            panic!()
+        };
         assert!(text.contains("sh and tar") && text.contains("127"), "{text}");
     }
 

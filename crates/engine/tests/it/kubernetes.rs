@@ -49,6 +49,11 @@ impl Cluster {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
                 let embedded = Embedded::start(config).await.unwrap();
+                let accounts: kube::Api<k8s_openapi::api::core::v1::ServiceAccount> =
+                    kube::Api::namespaced(embedded.client("test"), "default");
+                while accounts.get_opt("default").await.unwrap().is_none() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 tell.send(embedded.kubeconfig().to_owned()).unwrap();
                 let _ = ended.await;
                 embedded.shutdown().await;
@@ -241,11 +246,9 @@ async fn a_deleted_pod_has_an_end() {
     let id = world.start(&spec).await;
     world.printed(&spec, "ready").await;
     let Access::Kubeconfig { path: Some(path), .. } = cluster(KubernetesOptions::default()).1.access else { panic!() };
-    let config = kube::Config::from_custom_kubeconfig(
-        kube::config::Kubeconfig::read_from(path).unwrap(),
-        &kube::config::KubeConfigOptions::default(),
-    );
-    let client = kube::Client::try_from(config.await.unwrap()).unwrap();
+    let (kubeconfig, usual) = (kube::config::Kubeconfig::read_from(path).unwrap(), Default::default());
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &usual).await.unwrap();
+    let client = kube::Client::try_from(config).unwrap();
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::default_namespaced(client);
     let scope = std::fs::read_to_string(world.path("kubernetes/scope")).unwrap();
     let params = kube::api::ListParams::default().labels(&format!("engine.kubetask.io/scope={scope}"));

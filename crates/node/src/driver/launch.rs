@@ -32,6 +32,9 @@ use crate::volumes::{self, Places};
 /// An image check that takes longer than this was a download.
 const PULL: Duration = Duration::from_millis(300);
 
+/// Between attempts to start a container for which its engine has no room.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Everything a task for one run of a container needs.
 pub(super) struct Launch {
     pub(super) shared: Arc<Shared>,
@@ -154,15 +157,44 @@ impl Launch {
             return Err(NotStarted::Never);
         }
         let prepared = began.elapsed();
-        let state = self.engine.start(&spec).await;
+        let state = self.start_when_there_is_room(&spec, &cancel).await?;
         tracing::debug!(id = spec.id.0, ?prepared, engine = ?(began.elapsed() - prepared), "container start");
         let state = state.map_err(|error| match error {
             EngineError::Start(message) | EngineError::Invalid(message) => NotStarted::Start(message),
+            EngineError::Image { reason, .. } => NotStarted::Pull(reason),
             other => NotStarted::Create(chain(&other)),
         })?;
         match state.exit.as_ref().and_then(|exit| exit.error.clone()) {
             Some(error) => Err(NotStarted::Start(error)),
             None => Ok(state),
+        }
+    }
+
+    /// Starts it; an engine that has no room for it is asked again, until the pod goes away.
+    async fn start_when_there_is_room(
+        &self,
+        spec: &ContainerSpec,
+        cancel: &CancellationToken,
+    ) -> Result<Result<ContainerState, EngineError>, NotStarted> {
+        let mut told = String::new();
+        loop {
+            let reason = match self.engine.start(spec).await {
+                Err(EngineError::Waiting { reason, .. }) => reason,
+                outcome => return Ok(outcome),
+            };
+            if reason != told {
+                self.emit(true, "Waiting", &format!("The container is not running yet: {reason}"));
+                told = reason;
+            }
+            if cancel.is_cancelled() {
+                // When only the node ends, it stays: the next start goes on waiting for it.
+                if !self.shared.stop.is_cancelled() {
+                    container::remove(self.engine.as_ref(), uid(&self.pod), &self.container.name, self.attempt).await;
+                }
+                return Err(NotStarted::Never);
+            }
+            // An engine may tell at once.
+            let _ = cancel.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
         }
     }
 

@@ -86,12 +86,17 @@ struct Prepared {
 pub(crate) fn spawn(shared: &Arc<Shared>, pod: Arc<Pod>, origin: Origin) -> PodHandle {
     let (events, receiver) = mpsc::unbounded_channel();
     let (prepared, prepared_receiver) = mpsc::unbounded_channel();
-    let route = match &origin {
+    let engines = &shared.config.engines;
+    let (route, engine) = match &origin {
         // Once started somewhere, always there.
-        Origin::Found { record: Some(record) } => Some(record.engine.clone()),
-        _ => route(&pod),
+        Origin::Found { record: Some(record) } => (Some(record.engine.clone()), engines.stored(&record.engine)),
+        _ => {
+            let route = route(&pod);
+            let engine = engines.choose(route.as_deref());
+            (route, engine)
+        }
     };
-    let engine = shared.config.engines.engine(route.as_deref()).map_err(|error| error.to_string());
+    let engine = engine.map_err(|error| error.to_string());
     let name = engine.as_ref().map_or_else(|_| route.unwrap_or_default(), |engine| engine.name().to_owned());
     let host = Host { address: shared.facts.address.clone(), engine: name.clone() };
     let now = Timestamp::now();

@@ -110,7 +110,7 @@ fn running(
     let view = handle.view.borrow();
     let found = view.container(container).and_then(|found| Some((found, found.running?)));
     let (found, attempt) = found.ok_or_else(|| format!("container not found ({container:?})"))?;
-    let engine = shared.config.engines.engine(Some(&view.engine)).map_err(|error| error.to_string())?;
+    let engine = shared.config.engines.stored(&view.engine).map_err(|error| error.to_string())?;
     let engine = engines::of_container(&shared.config.engines, &engine, Some(&found.image));
     Ok((names::container_id(&view.uid, container, attempt), engine))
 }
