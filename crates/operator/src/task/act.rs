@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::reconcile::{Context, Error};
 use super::remote;
-use crate::world::feed::strip_job;
 use crate::{FIELD_MANAGER, refusal};
 
 /// How carrying out an action ended.
@@ -78,8 +77,7 @@ async fn create_job(context: &Context, namespace: &str, task: &Task, job: &Job) 
     }
     let mut world = context.world.lock();
     match created {
-        Ok(Created::Now(mut job) | Created::Before(mut job)) => {
-            strip_job(&mut job);
+        Ok(Created::Now(job) | Created::Before(job)) => {
             world.jobs.created(namespace, &name, Some(*job));
             Ok(Acted::Done)
         }

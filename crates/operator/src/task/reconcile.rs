@@ -161,7 +161,7 @@ impl Context {
 
     fn has_job(&self, key: &TaskKey, task: &Task) -> bool {
         let job = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
-        self.world.lock().jobs.get(&key.namespace, &job).is_some()
+        self.world.lock().jobs.contains(&key.namespace, &job)
     }
 
     fn is_unsure_of_job(&self, key: &TaskKey, task: &Task) -> bool {

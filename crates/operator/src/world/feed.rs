@@ -59,8 +59,8 @@ pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Stor
             strip,
             Configs { world: world.clone(), tasks: tasks.clone() },
         ),
-        feed(config.api::<Job>(client), ours.clone(), strip_job, JobIntake(world.clone())),
-        feed(config.api::<Pod>(client), ours, strip_pod, PodIntake(world.clone())),
+        feed(config.api::<Job>(client), ours.clone(), strip, JobIntake(world.clone())),
+        feed(config.api::<Pod>(client), ours, strip, PodIntake(world.clone())),
         feed(config.api::<CoreEvent>(client), refused, strip, Refusals(world.clone())),
     ];
     feeds.push(metadata_feed::<ConfigMap>(client, config, world, RefKind::ConfigMap));
@@ -138,27 +138,6 @@ pub(crate) fn interrupted(kind: &str, error: &watcher::Error) {
 /// Who manages which fields is of no interest here.
 pub(crate) fn strip<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
-}
-
-/// Of a Job only its metadata, its suspension and its status are looked at.
-pub(crate) fn strip_job(job: &mut Job) {
-    strip(job);
-    if let Some(spec) = &mut job.spec {
-        spec.template.spec = None;
-    }
-}
-
-/// Of a Pod only its metadata and its status are looked at; of the spec, what says whether it was told to end.
-fn strip_pod(pod: &mut Pod) {
-    strip(pod);
-    if let Some(spec) = &mut pod.spec {
-        let kept = (spec.active_deadline_seconds, spec.node_name.take());
-        *spec = k8s_openapi::api::core::v1::PodSpec {
-            active_deadline_seconds: kept.0,
-            node_name: kept.1,
-            ..Default::default()
-        };
-    }
 }
 
 /// Takes the Tasks' own watch into the world, beside the reflector that keeps them.

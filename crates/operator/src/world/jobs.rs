@@ -4,13 +4,13 @@
 //! the Task neither creates it again nor asks for it. If it was deleted before the answer to its creation came, it stays
 //! deleted: [`Jobs::creating`] remembers that.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kubetask_api::labels;
 
+use super::kept::{KeptJob, KeptPod, owner};
 use super::{TaskKey, names};
 
 /// Namespace and name.
@@ -19,8 +19,9 @@ type Key = (String, String);
 /// Jobs and Pods, by the Job's name.
 #[derive(Default)]
 pub struct Jobs {
-    jobs: HashMap<Key, Arc<Job>>,
-    pods: HashMap<Key, BTreeMap<String, Arc<Pod>>>,
+    jobs: HashMap<Key, KeptJob>,
+    /// Of each Job; mostly one, so that looking for a name is no search.
+    pods: HashMap<Key, Vec<KeptPod>>,
     /// Jobs that are being created, and whether the watch said meanwhile that they are gone.
     creating: HashMap<Key, bool>,
     /// Jobs of which it is not known whether they were created: the answer was lost.
@@ -35,19 +36,24 @@ struct Refusal {
 }
 
 impl Jobs {
-    /// The Job of that name.
+    /// What is kept of the Job of that name.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Job>> {
-        self.jobs.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        let job = self.jobs.get(&(namespace.to_owned(), name.to_owned()))?;
+        Some(Arc::new(job.show(namespace, name)))
     }
 
-    /// The Pods of the Job of that name.
+    /// Whether there is a Job of that name.
+    #[must_use]
+    pub fn contains(&self, namespace: &str, name: &str) -> bool {
+        self.jobs.contains_key(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// What is kept of the Pods of the Job of that name.
     #[must_use]
     pub fn pods(&self, namespace: &str, job: &str) -> Vec<Arc<Pod>> {
-        self.pods
-            .get(&(namespace.to_owned(), job.to_owned()))
-            .map(|pods| pods.values().cloned().collect())
-            .unwrap_or_default()
+        let pods = self.pods.get(&(namespace.to_owned(), job.to_owned())).map(Vec::as_slice).unwrap_or_default();
+        pods.iter().map(|pod| Arc::new(pod.show(namespace))).collect()
     }
 
     /// What the job controller said when the Job's Pod was refused.
@@ -68,7 +74,7 @@ impl Jobs {
         self.unsure.remove(&key);
         let gone = self.creating.remove(&key).unwrap_or(false);
         if let (Some(job), false) = (job, gone) {
-            self.jobs.entry(key).or_insert_with(|| Arc::new(job));
+            self.jobs.entry(key).or_insert_with(|| KeptJob::new(job));
         }
     }
 
@@ -92,7 +98,7 @@ impl Jobs {
         let owner = owner(&job);
         let key = names(&job.metadata);
         self.unsure.remove(&key);
-        self.jobs.insert(key, Arc::new(job));
+        self.jobs.insert(key, KeptJob::new(job));
         owner
     }
 
@@ -113,7 +119,7 @@ impl Jobs {
         let job = event.involved_object.name?;
         let key = (namespace, job);
         self.refusals.insert(key.clone(), Refusal { event: name, said: event.message?.into() });
-        self.jobs.get(&key).and_then(|job| owner(job))
+        self.jobs.get(&key).and_then(|job| job.owner(&key.0))
     }
 
     /// Forgets an event.
@@ -133,22 +139,31 @@ impl Jobs {
 
     /// Takes in a Pod; tells whose it is.
     pub fn put_pod(&mut self, pod: Pod) -> Option<TaskKey> {
-        let (key, name) = pod_key(&pod)?;
-        let owner = self.jobs.get(&key).and_then(|job| owner(job)).or_else(|| label_owner(&pod));
-        self.pods.entry(key).or_default().insert(name, Arc::new(pod));
+        let key = job_key(&pod)?;
+        let pod = KeptPod::new(pod);
+        let owner = self.owner_of_pod(&key, &pod);
+        let pods = self.pods.entry(key).or_default();
+        match pods.iter_mut().find(|known| known.name == pod.name) {
+            Some(known) => *known = pod,
+            None => pods.push(pod),
+        }
         owner
     }
 
     /// Forgets a Pod; tells whose it was.
     pub fn remove_pod(&mut self, pod: &Pod) -> Option<TaskKey> {
-        let (key, name) = pod_key(pod)?;
+        let key = job_key(pod)?;
         if let Some(pods) = self.pods.get_mut(&key) {
-            pods.remove(&name);
+            pods.retain(|known| Some(&known.name) != pod.metadata.name.as_ref());
             if pods.is_empty() {
                 self.pods.remove(&key);
             }
         }
-        self.jobs.get(&key).and_then(|job| owner(job)).or_else(|| label_owner(pod))
+        self.owner_of_pod(&key, &KeptPod::new(pod.clone()))
+    }
+
+    fn owner_of_pod(&self, key: &Key, pod: &KeptPod) -> Option<TaskKey> {
+        self.jobs.get(key).and_then(|job| job.owner(&key.0)).or_else(|| pod.labelled.clone())
     }
 
     /// Forgets all Jobs but these; tells whose are gone. What follows after a watch had to start anew.
@@ -157,7 +172,7 @@ impl Jobs {
         self.jobs.retain(|key, job| {
             let stays = keep.contains(key);
             if !stays {
-                gone.extend(owner(job));
+                gone.extend(job.owner(&key.0));
             }
             stays
         });
@@ -167,13 +182,12 @@ impl Jobs {
     /// Forgets all Pods but these; tells whose are gone.
     pub fn retain_pods(&mut self, keep: &HashSet<Key>) -> Vec<TaskKey> {
         let mut gone = Vec::new();
-        for ((namespace, job), pods) in &mut self.pods {
-            let jobs = &self.jobs;
-            pods.retain(|name, pod| {
-                let stays = keep.contains(&(namespace.clone(), name.clone()));
+        for (key, pods) in &mut self.pods {
+            let job = self.jobs.get(key);
+            pods.retain(|pod| {
+                let stays = keep.contains(&(key.0.clone(), pod.name.clone()));
                 if !stays {
-                    let job = jobs.get(&(namespace.clone(), job.clone()));
-                    gone.extend(job.and_then(|job| owner(job)).or_else(|| label_owner(pod)));
+                    gone.extend(job.and_then(|job| job.owner(&key.0)).or_else(|| pod.labelled.clone()));
                 }
                 stays
             });
@@ -183,28 +197,11 @@ impl Jobs {
     }
 }
 
-/// The Task that owns a Job.
-fn owner(job: &Job) -> Option<TaskKey> {
-    let owners = job.metadata.owner_references.as_deref().unwrap_or_default();
-    let task = owners.iter().find(|o| o.kind == "Task" && o.api_version.starts_with("kubetask.io/"))?;
-    Some(TaskKey::new(job.metadata.namespace.as_deref().unwrap_or_default(), &task.name))
-}
-
-/// The Job that a Pod belongs to, and the Pod's name.
-fn pod_key(pod: &Pod) -> Option<(Key, String)> {
+/// The Job that a Pod belongs to.
+fn job_key(pod: &Pod) -> Option<Key> {
     let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
     let job = owners.iter().find(|o| o.kind == "Job" && o.controller == Some(true))?;
-    let (namespace, name) = names(&pod.metadata);
-    Some(((namespace, job.name.clone()), name))
-}
-
-/// The Task that a Pod's label or annotation names, for when its Job is not known (yet).
-fn label_owner(pod: &Pod) -> Option<TaskKey> {
-    // A name too long for a label is shortened there, and whole in the annotation.
-    let full = format!("{}{}", labels::TASK, labels::FULL_NAME_SUFFIX);
-    let annotated = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(&full));
-    let name = annotated.or_else(|| pod.metadata.labels.as_ref()?.get(labels::TASK))?;
-    Some(TaskKey::new(pod.metadata.namespace.as_deref().unwrap_or_default(), name))
+    Some((pod.metadata.namespace.clone().unwrap_or_default(), job.name.clone()))
 }
 
 #[cfg(test)]
@@ -238,10 +235,10 @@ mod tests {
         // What the watch said first is newer than the answer.
         jobs.creating("n", "k");
         let mut newer = job("k", "t");
-        newer.metadata.resource_version = Some("2".to_owned());
+        newer.metadata.uid = Some("2".to_owned());
         jobs.put(newer);
         jobs.created("n", "k", Some(job("k", "t")));
-        assert_eq!(jobs.get("n", "k").unwrap().metadata.resource_version.as_deref(), Some("2"));
+        assert_eq!(jobs.get("n", "k").unwrap().metadata.uid.as_deref(), Some("2"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod existing;
 pub mod feed;
 mod index;
 mod jobs;
+mod kept;
 mod queues;
 
 use std::collections::{BTreeMap, HashMap};
@@ -148,7 +149,7 @@ impl State {
         // After a restart the Job may be there before the status tells of it.
         let has_job = task.status.as_ref().is_some_and(|status| status.job_name.is_some()) || {
             let job = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
-            self.jobs.get(&key.namespace, &job).is_some()
+            self.jobs.contains(&key.namespace, &job)
         };
         if has_job {
             let agent = agent_name(task);
