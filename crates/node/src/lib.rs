@@ -17,7 +17,7 @@
 //! * Nothing is taken for an orphan before the API server's list of pods was read to its end.
 //! * Nothing polls: an idle node renews its Lease and sleeps.
 //!
-//! **What is not here**: pod networks (pods share the host's), ephemeral containers, volume types other than
+//! **What is not here**: pod networks (pods share the host's), volume types other than
 //! configMap, secret, emptyDir, downwardAPI, projected, hostPath and persistentVolumeClaim.
 
 mod claims;

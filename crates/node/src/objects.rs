@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use futures::future::{try_join, try_join_all};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, EnvFromSource, EnvVar, Pod, Secret};
 use kube::{Api, Client};
 
 /// Names of ConfigMaps and Secrets of one namespace.
@@ -24,7 +24,10 @@ impl Refs {
         let mut refs = Self::default();
         let Some(spec) = &pod.spec else { return refs };
         for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
-            refs.add_container(container);
+            refs.add(&container.env, &container.env_from);
+        }
+        for container in spec.ephemeral_containers.iter().flatten() {
+            refs.add(&container.env, &container.env_from);
         }
         for volume in spec.volumes.iter().flatten() {
             if let Some(source) = &volume.config_map {
@@ -52,12 +55,12 @@ impl Refs {
         self.config_maps.is_empty() && self.secrets.is_empty()
     }
 
-    fn add_container(&mut self, container: &Container) {
-        for source in container.env_from.iter().flatten() {
+    fn add(&mut self, env: &Option<Vec<EnvVar>>, env_from: &Option<Vec<EnvFromSource>>) {
+        for source in env_from.iter().flatten() {
             self.config_maps.extend(source.config_map_ref.as_ref().map(|source| source.name.clone()));
             self.secrets.extend(source.secret_ref.as_ref().map(|source| source.name.clone()));
         }
-        for source in container.env.iter().flatten().filter_map(|var| var.value_from.as_ref()) {
+        for source in env.iter().flatten().filter_map(|var| var.value_from.as_ref()) {
             self.config_maps.extend(source.config_map_key_ref.as_ref().map(|source| source.name.clone()));
             self.secrets.extend(source.secret_key_ref.as_ref().map(|source| source.name.clone()));
         }

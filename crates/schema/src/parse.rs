@@ -314,6 +314,8 @@ impl Reader<'_> {
         match value.as_str() {
             Some("") => None,
             Some("null") => {
+                let known = ["array", "boolean", "integer", "number", "object", "string"];
+                self.errors.push(Error::not_supported_in_order(at, "null", known));
                 let detail = "type cannot be set to null, use nullable as an alternative";
                 self.errors.push(Error::forbidden(at, detail));
                 None

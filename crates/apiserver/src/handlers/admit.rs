@@ -12,6 +12,7 @@ use crate::request::Target;
 use crate::status::{Cause, Failure, GroupResource, Result};
 
 mod limits;
+mod priority;
 pub(super) mod quota;
 
 /// Namespaces that are never deleted.
@@ -57,6 +58,10 @@ pub(super) fn create(call: &Call, resource: &Arc<Resource>, target: &Target, obj
     }
     if resource.is_core("pods") {
         service_account(call, resource, target, object)?;
+        priority::of_pod(call, resource, object)?;
+    }
+    if resource.plural == "priorityclasses" {
+        priority::class(call, resource, object)?;
     }
     if resource.is_core("namespaces") {
         label_namespace(object);

@@ -254,3 +254,34 @@ async fn containers_come_to_look_into_a_pod() -> Result<()> {
     assert_eq!(log.text, "GET /containerLogs/default/p/debugger");
     Ok(())
 }
+
+#[tokio::test]
+async fn pods_have_the_priority_of_their_class() -> Result<()> {
+    const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let server = with_pod().await?;
+    let of = |class: &str, more: Value| {
+        let mut one = pod("x");
+        one["spec"]["priorityClassName"] = json!(class);
+        for (name, value) in more.as_object().unwrap() {
+            one["spec"][name] = value.clone();
+        }
+        one
+    };
+    let dry = format!("{PODS}?dryRun=All");
+    let refused = server.post(&dry, &of("high", json!({}))).await?.expect(403);
+    assert_eq!(refused.body["message"], "pods \"x\" is forbidden: no PriorityClass with name high was found");
+    let class = |name: &str, value: i64, all: bool| json!({"metadata": {"name": name}, "value": value, "globalDefault": all, "preemptionPolicy": "Never"});
+    server.post(CLASSES, &class("high", 1000, false)).await?.expect(201);
+    let made = server.post(&dry, &of("high", json!({}))).await?.expect(201);
+    assert_eq!((made.at("/spec/priority"), made.at("/spec/preemptionPolicy")), (&json!(1000), &json!("Never")));
+    let refused = server.post(&dry, &of("high", json!({"priority": 5}))).await?.expect(403);
+    assert!(refused.text.contains("the integer value of priority (5) must not be provided"), "{}", refused.text);
+    assert_eq!(server.post(&dry, &of("", json!({}))).await?.expect(201).at("/spec/priority"), 0);
+    server.post(CLASSES, &class("usual", 7, true)).await?.expect(201);
+    let made = server.post(&dry, &of("", json!({}))).await?.expect(201);
+    assert_eq!((made.at("/spec/priority"), made.at("/spec/priorityClassName")), (&json!(7), &json!("usual")));
+    let refused = server.post(CLASSES, &class("other", 8, true)).await?.expect(403);
+    let message = "priorityclasses.scheduling.k8s.io \"other\" is forbidden: PriorityClass usual is already marked as default. Only one default can exist";
+    assert_eq!(refused.body["message"], message);
+    Ok(())
+}

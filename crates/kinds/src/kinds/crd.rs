@@ -22,6 +22,9 @@ fn default_crd(crd: &mut Value) {
     let Some(spec) = ensure(crd, "spec") else { return };
     if let Some(conversion) = ensure(spec, "conversion") {
         default(conversion, "strategy", "None");
+        if let Some(service) = conversion.pointer_mut("/webhook/clientConfig/service").filter(|s| s.is_object()) {
+            default(service, "port", 443);
+        }
     }
     if let Some(names) = ensure(spec, "names") {
         let kind = text(names, "kind").to_owned();

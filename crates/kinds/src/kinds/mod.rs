@@ -16,6 +16,7 @@ pub(crate) mod pod;
 pub(crate) mod pod_template;
 pub(crate) mod priority_class;
 pub(crate) mod rbac;
+pub(crate) mod resources;
 pub(crate) mod review;
 pub(crate) mod service;
 pub(crate) mod service_account;

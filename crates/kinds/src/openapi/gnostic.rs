@@ -24,6 +24,26 @@ pub fn encode(document: &Value) -> Vec<u8> {
         definitions.message(1, &named(name, &schema(definition)));
     }
     out.message(9, &definitions);
+    for requirement in items(&document["security"]) {
+        let mut schemes = Message::default();
+        for (name, scopes) in members(requirement) {
+            let mut list = Message::default();
+            items(scopes).for_each(|scope| list.text(1, scope));
+            schemes.message(1, &named(name, &list));
+        }
+        out.message(12, &schemes);
+    }
+    let mut schemes = Message::default();
+    for (name, scheme) in members(&document["securityDefinitions"]) {
+        let mut key = Message::default();
+        for (field, member) in [(1, "type"), (2, "name"), (3, "in"), (4, "description")] {
+            key.text(field, &scheme[member]);
+        }
+        schemes.message(1, &named(name, &wrapped(2, &key)));
+    }
+    if !schemes.0.is_empty() {
+        out.message(13, &schemes);
+    }
     out.0
 }
 
@@ -244,6 +264,10 @@ mod tests {
         let document = json!({"swagger": "2.0", "info": {"title": "T", "version": "1"}, "paths": {},
             "definitions": {"A": {"type": "string", "maxLength": 300, "x-k": [1]}}});
         let want: &[u8] = b"\x0a\x032.0\x12\x06\x0a\x01T\x12\x011\x42\x00\x4a\x25\x0a\x23\x0a\x01A\x12\x1e\x58\xac\x02\xb2\x01\x08\x0a\x06string\xfa\x01\x0d\x0a\x03x-k\x12\x06\x12\x04[1]\n";
+        assert_eq!(encode(&document), want);
+        let document = json!({"security": [{"B": []}],
+            "securityDefinitions": {"B": {"type": "apiKey", "name": "a", "in": "header", "description": "D"}}});
+        let want: &[u8] = b"\x12\x00\x42\x00\x4a\x00\x62\x07\x0a\x05\x0a\x01B\x12\x00\x6a\x1f\x0a\x1d\x0a\x01B\x12\x18\x12\x16\x0a\x06apiKey\x12\x01a\x1a\x06header\x22\x01D";
         assert_eq!(encode(&document), want);
     }
 }

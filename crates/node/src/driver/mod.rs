@@ -220,6 +220,11 @@ impl Driver {
     /// An event from outside.
     fn hear(&mut self, event: Event) {
         if let Event::Pod(pod) = &event {
+            let refs = Refs::of_pod(pod);
+            if refs != self.refs {
+                // A container that came to look into the pod refers to more.
+                (self.refs, self.fetched) = (refs, None);
+            }
             let old = &self.machine.pod().metadata;
             let new = &pod.metadata;
             if old.labels != new.labels || old.annotations != new.annotations {
@@ -332,7 +337,11 @@ impl Driver {
 /// The part of the pod that an event of a container is about.
 fn field(machine: &Machine, slot: usize) -> Option<String> {
     let slot = machine.slots().get(slot)?;
-    let list = if slot.kind == Kind::Main { "containers" } else { "initContainers" };
+    let list = match slot.kind {
+        Kind::Main => "containers",
+        Kind::Ephemeral => "ephemeralContainers",
+        Kind::Init | Kind::Sidecar => "initContainers",
+    };
     Some(format!("spec.{list}{{{}}}", slot.spec.name))
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodCondition};
 
 pub(crate) use event::{Command, End, Event, Hook, NotStarted, ProbeKind};
 use slot::Policy;
@@ -90,7 +90,9 @@ impl Machine {
             Slot::new(container, kind, policy)
         });
         let main = spec.containers.into_iter().map(|container| Slot::new(container, Kind::Main, policy));
-        let slots = init.chain(main).collect();
+        let ephemeral = spec.ephemeral_containers.into_iter().flatten();
+        let ephemeral = ephemeral.map(|container| Slot::new(as_container(container), Kind::Ephemeral, policy));
+        let slots = init.chain(main).chain(ephemeral).collect();
         let status = pod.status.clone().unwrap_or_default();
         Self {
             host,
@@ -123,7 +125,7 @@ impl Machine {
         &self.pod
     }
 
-    /// Its containers: init containers first.
+    /// Its containers: init containers first, and last those that came to look into it.
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
@@ -217,6 +219,11 @@ impl Machine {
             }
             changed
         };
+        for container in pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()) {
+            if !self.slots.iter().any(|slot| slot.spec.name == container.name) {
+                self.slots.push(Slot::new(as_container(container.clone()), Kind::Ephemeral, Policy::Never));
+            }
+        }
         self.pod = pod;
         if images_changed {
             self.poke(now);
@@ -340,6 +347,8 @@ impl Machine {
                         self.maybe_start(index, now, out);
                     }
                 }
+                Kind::Ephemeral if self.mains_finished() => {}
+                Kind::Ephemeral => self.maybe_start(index, now, out),
             }
         }
         if self.mains_finished() {
@@ -384,6 +393,29 @@ impl Machine {
         let asked = self.pod.metadata.deletion_grace_period_seconds;
         let spec = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
         Duration::from_secs(asked.or(spec).and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30))
+    }
+}
+
+/// An ephemeral container as one of any other kind: it has the same members, but for its target.
+fn as_container(container: EphemeralContainer) -> Container {
+    Container {
+        name: container.name,
+        image: container.image,
+        command: container.command,
+        args: container.args,
+        working_dir: container.working_dir,
+        env: container.env,
+        env_from: container.env_from,
+        volume_mounts: container.volume_mounts,
+        volume_devices: container.volume_devices,
+        termination_message_path: container.termination_message_path,
+        termination_message_policy: container.termination_message_policy,
+        image_pull_policy: container.image_pull_policy,
+        security_context: container.security_context,
+        stdin: container.stdin,
+        stdin_once: container.stdin_once,
+        tty: container.tty,
+        ..Container::default()
     }
 }
 

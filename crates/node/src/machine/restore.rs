@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::event::{Command, End};
-use super::slot::{Kind, State};
+use super::slot::State;
 use super::{Host, Machine, Volumes};
 use crate::record::{Record, SlotRecord};
 
@@ -45,7 +45,7 @@ impl Machine {
     /// container that is in a record and was not started is simply not found.
     pub(crate) fn first_record(&self) -> Record {
         let mut early = self.clone();
-        let first = if early.slots.iter().any(|slot| slot.kind != Kind::Main) { 1 } else { early.slots.len() };
+        let first = if early.slots.iter().any(|slot| slot.kind.is_init()) { 1 } else { early.slots.len() };
         for slot in early.slots.iter_mut().take(first) {
             slot.attempt = slot.attempt.or(Some(0));
         }
@@ -63,7 +63,11 @@ impl Machine {
         let status = machine.pod.status.clone().unwrap_or_default();
         let settled = machine.settled.is_some();
         let known: Vec<ContainerStatus> =
-            status.init_container_statuses.into_iter().chain(status.container_statuses).flatten().collect();
+            [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect();
         for (index, slot) in machine.slots.iter_mut().enumerate() {
             let recorded =
                 record.as_ref().and_then(|record| record.slots.iter().find(|entry| entry.name == slot.spec.name));

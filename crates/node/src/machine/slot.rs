@@ -16,6 +16,15 @@ pub(crate) enum Kind {
     Sidecar,
     /// One of `spec.containers`.
     Main,
+    /// One that came later, to look into the pod: runs once, and is waited for by nobody.
+    Ephemeral,
+}
+
+impl Kind {
+    /// Whether it is one of `spec.initContainers`.
+    pub(crate) fn is_init(self) -> bool {
+        matches!(self, Self::Init | Self::Sidecar)
+    }
 }
 
 /// Where a container is.
@@ -146,6 +155,7 @@ impl Slot {
     pub(crate) fn new(spec: Container, kind: Kind, pod_policy: Policy) -> Self {
         let policy = match kind {
             Kind::Sidecar => Policy::Always,
+            Kind::Ephemeral => Policy::Never,
             Kind::Init if pod_policy == Policy::Always => Policy::OnFailure,
             Kind::Main if spec.restart_policy.is_some() => Policy::parse(spec.restart_policy.as_deref()),
             _ => pod_policy,

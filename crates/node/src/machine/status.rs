@@ -25,17 +25,19 @@ impl Machine {
         let began = self.volumes == Volumes::Ready || self.slots.iter().any(|slot| slot.attempt.is_some());
         let cut_short = self.cut_short.as_ref().filter(|_| self.settled.is_some());
         let old = self.pod.status.as_ref();
-        let of = |init: bool| -> Vec<ContainerStatus> {
-            let slots = self.slots.iter().filter(|slot| (slot.kind != Kind::Main) == init);
+        let of = |wanted: fn(Kind) -> bool| -> Vec<ContainerStatus> {
+            let slots = self.slots.iter().filter(|slot| wanted(slot.kind));
             slots.map(|slot| self.container_status(slot)).collect()
         };
-        let (init, mut main) = (of(true), of(false));
+        let (init, mut main) = (of(Kind::is_init), of(|kind| kind == Kind::Main));
+        let ephemeral = of(|kind| kind == Kind::Ephemeral);
         main.sort_by(|a, b| a.name.cmp(&b.name));
         Some(PodStatus {
             phase: Some(self.phase().to_owned()),
             conditions: Some(self.conditions.clone()),
             container_statuses: Some(main),
             init_container_statuses: Some(init).filter(|init| !init.is_empty()),
+            ephemeral_container_statuses: Some(ephemeral).filter(|ephemeral| !ephemeral.is_empty()),
             host_ip: Some(address.clone()),
             host_ips: Some(vec![HostIP { ip: address.clone() }]),
             pod_ip: began.then(|| address.clone()),
@@ -87,7 +89,7 @@ impl Machine {
         let attempt = slot.attempt.unwrap_or(0);
         let earlier = attempt.saturating_sub(1);
         let last = || slot.last.as_ref().map(|end| terminated(end, earlier)).unwrap_or_default();
-        let has_init = self.slots.iter().any(|slot| slot.kind != Kind::Main);
+        let has_init = self.slots.iter().any(|slot| slot.kind.is_init());
         let turn = if has_init { "PodInitializing" } else { "ContainerCreating" };
         let (state, last_state) = match &slot.state {
             State::Waiting { why: Some((reason, message)) } | State::Starting { why: Some((reason, message)) } => {
@@ -130,7 +132,7 @@ impl Machine {
 
     /// Why a container waits, in the status's word.
     pub(crate) fn waiting_reason(&self, slot: &Slot) -> Option<&'static str> {
-        let has_init = self.slots.iter().any(|slot| slot.kind != Kind::Main);
+        let has_init = self.slots.iter().any(|slot| slot.kind.is_init());
         match &slot.state {
             State::Waiting { why: Some((reason, _)) } | State::Starting { why: Some((reason, _)) } => Some(reason),
             State::Starting { why: None } if slot.last.is_some() => None,
@@ -193,7 +195,7 @@ impl Machine {
         let pending = self.slots.iter().filter(|slot| match slot.kind {
             Kind::Init => !slot.succeeded(),
             Kind::Sidecar => !slot.ever_started,
-            Kind::Main => false,
+            Kind::Main | Kind::Ephemeral => false,
         });
         let names: Vec<&str> = pending.map(|slot| slot.spec.name.as_str()).collect();
         if began || names.is_empty() {
@@ -210,7 +212,7 @@ impl Machine {
             Some(Settled::Failed) => return (NAME, false, Some("PodFailed"), None),
             None => {}
         }
-        let unready = self.slots.iter().filter(|slot| slot.kind != Kind::Init && !slot.ready());
+        let unready = self.slots.iter().filter(|slot| matches!(slot.kind, Kind::Main | Kind::Sidecar) && !slot.ready());
         let names: Vec<&str> = unready.map(|slot| slot.spec.name.as_str()).collect();
         if names.is_empty() {
             return (NAME, true, None, None);

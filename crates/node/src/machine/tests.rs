@@ -106,6 +106,14 @@ impl Scene {
                 pod.metadata.deletion_grace_period_seconds = words.get(1).map(|grace| grace.parse().unwrap());
                 Event::Pod(Arc::new(pod))
             }
+            "debug" => {
+                let mut pod = Pod::clone(&self.machine.pod);
+                let list = pod.spec.as_mut().unwrap().ephemeral_containers.get_or_insert_default();
+                if !list.iter().any(|known| known.name == words[1]) {
+                    list.push(EphemeralContainer { name: words[1].to_owned(), ..EphemeralContainer::default() });
+                }
+                Event::Pod(Arc::new(pod))
+            }
             other => panic!("{other}"),
         }
     }
@@ -366,6 +374,45 @@ fn volumes_that_fail_are_tried_again() {
          wake == 1.5
          poke => prepare
          prepared => start main#0",
+    );
+}
+
+#[test]
+fn containers_come_to_look_into_a_pod() {
+    check(
+        &one("Never"),
+        &up("debug e1 => start e1#0
+             ephemeralContainerStatuses.e1.state.waiting.reason == ContainerCreating
+             conditions.Ready.status == True
+             ! started e1#0 => Created: Container created, Started: Container started
+             phase == Running
+             ended e1#0 1 =>
+             ephemeralContainerStatuses.e1.state.terminated.exitCode == 1
+             conditions.Ready.status == True
+             debug e1 =>
+             debug e2 => start e2#0
+             started e2#0 =>
+             ended main#0 0 => kill e2#0 5s
+             ended e2#0 137 =>
+             phase == Succeeded
+             debug e3 =>
+             phase == Succeeded"),
+    );
+    // They do not wait for their turn, and nothing waits for them.
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "main"}]});
+    check(
+        &spec,
+        "tick => prepare
+         bound =>
+         prepared => start i#0
+         debug e => start e#0
+         started i#0 =>
+         refused e#0 config no such thing =>
+         ephemeralContainerStatuses.e.state.waiting.reason == CreateContainerConfigError
+         ended i#0 0 => start main#0
+         started main#0 =>
+         ended main#0 0 =>
+         phase == Succeeded",
     );
 }
 

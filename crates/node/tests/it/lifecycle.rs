@@ -274,3 +274,34 @@ async fn a_container_starts_within_milliseconds() {
     // Far above what it takes, far below any sleep or polling.
     assert!(median < Duration::from_millis(100), "{median:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_comes_to_look_into_a_pod() {
+    use kube::api::{Patch, PatchParams};
+    let mut world = World::new().await;
+    world.engine.on(|spec| spec.id.0.ends_with("main-0").then(Script::runs_until_stopped));
+    world.engine.on(|spec| spec.id.0.ends_with("debugger-0").then(|| Script::exits(7)));
+    world.config_map("settings", json!({"WORD": "from the map"})).await;
+    let created = world.create("p", json!({"restartPolicy": "Never"})).await;
+    world.phase("p", "Running").await;
+    let debugger = json!({"spec": {"ephemeralContainers": [{"name": "debugger", "image": "b:1", "command": ["look"],
+        "envFrom": [{"configMapRef": {"name": "settings"}}]}]}});
+    let params = PatchParams::default();
+    world.pods().patch_subresource("ephemeralcontainers", "p", &params, &Patch::Strategic(debugger)).await.unwrap();
+    let ended = |pod: &Value| pod["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 7;
+    let pod = world.wait("p", ended).await;
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert_eq!(condition(&pod, "Ready")["status"], "True");
+    let started = world.engine.started();
+    let debugger = started.iter().find(|spec| spec.id == id(&created, "debugger", 0)).unwrap();
+    assert_eq!(
+        debugger.env.iter().find(|(name, _)| name == "WORD").map(|(_, value)| value.as_str()),
+        Some("from the map")
+    );
+    // A node that begins again does not run it again.
+    world.stop_node().await;
+    world.start_node().await;
+    world.delete("p", 0).await;
+    world.gone("p").await;
+    assert_eq!(world.engine.started().iter().filter(|spec| spec.id == id(&created, "debugger", 0)).count(), 1);
+}

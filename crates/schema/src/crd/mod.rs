@@ -6,6 +6,7 @@
 //! that all objects share are not repeated here.
 
 mod columns;
+mod conversion;
 mod defaults;
 mod names;
 mod rules;
@@ -144,15 +145,18 @@ fn stored_versions(crd: &Value, errors: &mut Vec<Error>) {
         return;
     }
     let known: Vec<&str> = versions(crd).iter().map(|v| text(v, "/name")).collect();
-    for (index, version) in stored.iter().enumerate() {
-        if !version.as_str().is_some_and(|v| known.contains(&v)) {
-            errors.push(Error::invalid(&at.index(index), version.clone(), "must appear in spec.versions"));
-        }
-    }
     for version in storage_versions(crd) {
         if !stored.contains(&version) {
             let detail = format!("must have the storage version {}", version.as_str().unwrap_or_default());
             errors.push(Error::invalid(&at, Value::Array(stored.to_vec()), detail));
+        }
+    }
+    for (index, version) in stored.iter().enumerate().filter_map(|(i, version)| Some((i, version.as_str()?))) {
+        if !known.contains(&version) {
+            let detail = format!(
+                "missing from spec.versions; {version} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {version} and removes {version} from status.storedVersions"
+            );
+            errors.push(Error::invalid(&at.index(index), version, detail));
         }
     }
 }

@@ -134,6 +134,10 @@ impl Compiler {
             let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {split}");
             self.errors.push(Error::invalid(&rule_at.child("rule"), rule.rule.as_str(), detail));
         }
+        if let (false, Some(optional)) = (program.uses_old_self, rule.optional_old_self) {
+            let detail = "may not be set if oldSelf is not used in rule";
+            self.errors.push(Error::invalid(&rule_at.child("optionalOldSelf"), optional, detail));
+        }
     }
 
     fn observe(&mut self, cost: u64, what: &str, at: Path) {

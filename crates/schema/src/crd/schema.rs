@@ -43,7 +43,8 @@ pub(super) fn check(json: &Value, has_status: bool, at: &Path, errors: &mut Vec<
         errors.push(Error::forbidden(&at.child("nullable"), "nullable cannot be true at the root"));
     }
     let schema = parse::read(json, at, errors);
-    forbidden_defaults(&schema, Place::Root, at, errors);
+    let root = Place { is_root: true, in_meta: false, no_default: Some(NoDefault::AtRoot) };
+    forbidden(&schema, root, at, errors);
     rules::texts(&schema, at, errors);
     errors.extend(structural::check(&schema, at));
     let is_sound = errors.len() == before;
@@ -56,6 +57,12 @@ pub(super) fn check(json: &Value, has_status: bool, at: &Path, errors: &mut Vec<
 }
 
 fn root_keywords(json: &Value, at: &Path, errors: &mut Vec<Error>) {
+    if let Some(type_) = json.get("type").and_then(Value::as_str).filter(|type_| !matches!(*type_, "" | "object")) {
+        let detail =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        errors.push(Error::invalid(&at.child("type"), type_, detail));
+        return;
+    }
     let is_zero = |v: &Value| v.is_null() || v == &Value::Bool(false) || v.as_array().is_some_and(Vec::is_empty);
     let other = json
         .as_object()
@@ -82,34 +89,64 @@ fn go_name(keyword: &str) -> String {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    Root,
-    /// apiVersion, kind and metadata of the object itself.
-    RootMetadata,
-    Inside,
+/// Where in a schema a node is.
+#[derive(Clone, Copy)]
+struct Place {
+    is_root: bool,
+    /// Inside of apiVersion, kind or metadata, of the object itself or of an embedded one.
+    in_meta: bool,
+    /// Why it may have no default.
+    no_default: Option<NoDefault>,
 }
 
-/// What every object has is not defaulted by a schema.
-fn forbidden_defaults(schema: &Schema, place: Place, at: &Path, errors: &mut Vec<Error>) {
-    if schema.default.is_some() && place != Place::Inside {
-        let detail =
-            if place == Place::Root { "must not be set at the root" } else { "must not be set in top-level metadata" };
-        errors.push(Error::forbidden(&at.child("default"), detail));
+#[derive(Clone, Copy)]
+enum NoDefault {
+    AtRoot,
+    TopLevel(&'static str),
+    SharedMetadata,
+}
+
+impl NoDefault {
+    fn detail(self) -> String {
+        match self {
+            Self::AtRoot => "must not be set at the root".to_owned(),
+            Self::TopLevel(member) => format!("must not be set in top-level {member}"),
+            Self::SharedMetadata => {
+                "must not be set inside additionalProperties applying to object metadata".to_owned()
+            }
+        }
     }
+}
+
+/// What every object has is not defaulted by a schema, and holds no other objects.
+fn forbidden(schema: &Schema, place: Place, at: &Path, errors: &mut Vec<Error>) {
+    if let (Some(_), Some(why)) = (&schema.default, place.no_default) {
+        errors.push(Error::forbidden(&at.child("default"), why.detail()));
+    }
+    if place.in_meta && schema.embedded_resource {
+        let detail = "must not be used inside of resource meta";
+        errors.push(Error::forbidden(&at.child("x-kubernetes-embedded-resource"), detail));
+    }
+    let no_default = place.no_default.filter(|why| !matches!(why, NoDefault::AtRoot));
+    let inside = Place { is_root: false, no_default, ..place };
     for (name, member) in &schema.properties {
-        let below = match place {
-            Place::Root if crate::metadata::is_object_member(name) => Place::RootMetadata,
-            Place::RootMetadata => Place::RootMetadata,
-            _ => Place::Inside,
-        };
-        forbidden_defaults(member, below, &at.child("properties").key(name), errors);
+        let mut below = inside;
+        if let Some(name) = ["apiVersion", "kind", "metadata"].into_iter().find(|known| known == name)
+            && (place.is_root || schema.embedded_resource)
+        {
+            below.in_meta = true;
+            if place.is_root {
+                below.no_default = Some(NoDefault::TopLevel(name));
+            }
+        }
+        forbidden(member, below, &at.child("properties").key(name), errors);
     }
-    let below = if place == Place::RootMetadata { place } else { Place::Inside };
     if let Some(items) = &schema.items {
-        forbidden_defaults(items, below, &at.child("items"), errors);
+        forbidden(items, inside, &at.child("items"), errors);
     }
     if let Some(additional) = &schema.additional_properties {
-        forbidden_defaults(additional, below, &at.child("additionalProperties"), errors);
+        let shared = if place.in_meta { Some(NoDefault::SharedMetadata) } else { inside.no_default };
+        let below = Place { no_default: shared, ..inside };
+        forbidden(additional, below, &at.child("additionalProperties"), errors);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{columns, names, schema, text, versions};
+use super::{columns, conversion, names, schema, text, versions};
 use crate::field::{Error, ErrorType, Path, Shown};
 use crate::model::Schema;
 use crate::names::{dns1035_label, dns1123_subdomain};
@@ -16,7 +16,12 @@ pub(super) fn check(crd: &Value, errors: &mut Vec<Error>) {
     version_list(versions(crd), &at.child("versions"), errors);
     names::check(spec.get("names").unwrap_or(&null), &at.child("names"), errors);
     version_contents(versions(crd), &at, errors);
-    conversion(spec.get("conversion").unwrap_or(&null), &at.child("conversion"), errors);
+    if spec.get("preserveUnknownFields") == Some(&Value::Bool(true)) && text(spec, "/conversion/strategy") == "Webhook"
+    {
+        let detail = "must be None if spec.preserveUnknownFields is true";
+        errors.push(Error::invalid(&at.child("conversion").child("strategy"), "Webhook", detail));
+    }
+    conversion::check(spec.get("conversion").unwrap_or(&null), &at.child("conversion"), errors);
     if spec.get("preserveUnknownFields") == Some(&Value::Bool(true)) {
         let detail =
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
@@ -98,13 +103,15 @@ fn deprecation(version: &Value, at: &Path, errors: &mut Vec<Error>) {
     let Some(warning) = version.get("deprecationWarning").and_then(Value::as_str) else { return };
     let mut report = |detail: &str| errors.push(Error::invalid(at, warning, detail));
     if version.get("deprecated") != Some(&Value::Bool(true)) {
-        report("can only be set for deprecated versions");
+        return report("can only be set for deprecated versions");
+    }
+    if warning.len() > 256 {
+        report("must be <= 256 characters long");
     }
     if warning.is_empty() {
         report("must not be an empty string");
-    } else if warning.len() > 256 {
-        report("must be <= 256 characters long");
-    } else if let Some(index) = warning.char_indices().find(|(_, c)| c.is_control()).map(|(i, _)| i) {
+    }
+    if let Some(index) = warning.char_indices().find(|(_, c)| c.is_control()).map(|(i, _)| i) {
         report(&format!(
             "must only contain printable UTF-8 characters; non-printable character found at index {index}"
         ));
@@ -142,25 +149,5 @@ fn version_contents(versions: &[Value], spec_at: &Path, errors: &mut Vec<Error>)
             let at = place(shared).child("selectableFields");
             columns::selectable_fields(json, first_schema.as_ref(), &at, errors);
         }
-    }
-}
-
-fn conversion(conversion: &Value, at: &Path, errors: &mut Vec<Error>) {
-    if conversion.is_null() {
-        return;
-    }
-    let strategy = text(conversion, "/strategy");
-    one_of(strategy, &["None", "Webhook"], &at.child("strategy"), errors);
-    let webhook = conversion.get("webhook").filter(|w| !w.is_null());
-    match (strategy, webhook) {
-        ("Webhook", None) => {
-            let detail = "required when strategy is set to Webhook";
-            errors.push(Error::required(&at.child("webhookClientConfig"), detail));
-        }
-        ("None", Some(_)) => {
-            let detail = "should not be set when strategy is not set to Webhook";
-            errors.push(Error::forbidden(&at.child("webhookClientConfig"), detail));
-        }
-        _ => {}
     }
 }

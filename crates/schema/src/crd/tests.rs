@@ -98,7 +98,99 @@ fn a_new_storage_version_is_noted() {
     assert_eq!(new["status"]["storedVersions"], json!(["v1", "v2"]));
     let errors = validate_crd_update(&new, &old);
     assert_eq!(errors.len(), 1, "{errors:?}");
-    assert_eq!(errors[0].to_string(), r#"status.storedVersions[0]: Invalid value: "v1": must appear in spec.versions"#);
+    assert_eq!(
+        errors[0].to_string(),
+        r#"status.storedVersions[0]: Invalid value: "v1": missing from spec.versions; v1 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes v1 from status.storedVersions"#
+    );
+}
+
+#[test]
+fn conversions_by_webhook_are_checked() {
+    let with = |conversion: Value| {
+        let mut crd = definition(version(json!({"type": "object"})));
+        crd["spec"]["conversion"] = conversion;
+        default_crd(&mut crd);
+        crd
+    };
+    let webhook = |client: Value, versions: Value| {
+        with(json!({"strategy": "Webhook", "webhook": {"clientConfig": client, "conversionReviewVersions": versions}}))
+    };
+    check(&webhook(json!({"url": "https://a.test/convert"}), json!(["v1"])), &[]);
+    check(&webhook(json!({"service": {"name": "s", "namespace": "n", "path": "/a/b"}}), json!(["v9", "v1beta1"])), &[]);
+    check(
+        &with(json!({"strategy": "Webhook"})),
+        &[
+            "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
+            "spec.conversion.conversionReviewVersions: Required value",
+        ],
+    );
+    check(
+        &with(json!({"strategy": "None", "webhook": {"clientConfig": {}, "conversionReviewVersions": ["v1"]}})),
+        &[
+            "spec.conversion.webhookClientConfig: Forbidden: should not be set when strategy is not set to Webhook",
+            "spec.conversion.conversionReviewVersions: Forbidden: should not be set when strategy is not set to Webhook",
+        ],
+    );
+    check(
+        &webhook(json!({}), json!(["v2", "v2"])),
+        &[
+            "spec.conversion.webhookClientConfig: Required value: exactly one of url or service is required",
+            r#"spec.conversion.conversionReviewVersions[1]: Invalid value: "v2": duplicate version"#,
+            r#"spec.conversion.conversionReviewVersions: Invalid value: ["v2","v2"]: must include at least one of v1, v1beta1"#,
+        ],
+    );
+    check(
+        &webhook(json!({"url": "http://u:p@/x?q=1#f"}), json!(["v1"])),
+        &[
+            r#"spec.conversion.webhookClientConfig.url: Invalid value: "http": 'https' is the only allowed URL scheme; desired format: https://host[/path]"#,
+            r#"spec.conversion.webhookClientConfig.url: Invalid value: "": host must be specified; desired format: https://host[/path]"#,
+            r#"spec.conversion.webhookClientConfig.url: Invalid value: "u:p": user information is not permitted in the URL"#,
+            r#"spec.conversion.webhookClientConfig.url: Invalid value: "f": fragments are not permitted in the URL"#,
+            r#"spec.conversion.webhookClientConfig.url: Invalid value: "q=1": query parameters are not permitted in the URL"#,
+        ],
+    );
+    check(
+        &webhook(json!({"service": {"name": "s", "path": "a//b", "port": 0}}), json!(["v1"])),
+        &[
+            "spec.conversion.webhookClientConfig.service.name: Required value: service name is required",
+            "spec.conversion.webhookClientConfig.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive",
+            r#"spec.conversion.webhookClientConfig.service.path: Invalid value: "a//b": must start with a '/'"#,
+            r#"spec.conversion.webhookClientConfig.service.path: Invalid value: "a//b": segment[0] may not be empty"#,
+            r#"spec.conversion.webhookClientConfig.service.path: Invalid value: "a//b": segment[1] may not be empty"#,
+        ],
+    );
+}
+
+#[test]
+fn smaller_things_are_checked() {
+    let mut v = version(json!({"type": "string"}));
+    v["subresources"] = json!({"status": {}});
+    v["deprecationWarning"] = json!("");
+    check(
+        &definition(v),
+        &[
+            r#"spec.versions[0].deprecationWarning: Invalid value: "": can only be set for deprecated versions"#,
+            r#"spec.validation.openAPIV3Schema.type: Invalid value: "string": only "object" is allowed as the type at the root of the schema if the status subresource is enabled"#,
+            r#"spec.validation.openAPIV3Schema.type: Invalid value: "string": must be object at the root"#,
+        ],
+    );
+    let schema = json!({"type": "object", "properties": {"kind": {"type": "string", "default": "x"},
+        "e": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {
+            "metadata": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}}});
+    let found: Vec<String> = validate_crd(&definition(version(schema))).iter().map(ToString::to_string).collect();
+    let at = "spec.validation.openAPIV3Schema.properties";
+    assert!(found.contains(&format!("{at}[kind].default: Forbidden: must not be set in top-level kind")), "{found:?}");
+    let embedded = format!(
+        "{at}[e].properties[metadata].x-kubernetes-embedded-resource: Forbidden: must not be used inside of resource meta"
+    );
+    assert!(found.contains(&embedded), "{found:?}");
+    check(
+        &definition(version(json!({"type": "object", "properties": {"a": {"type": "integer",
+            "x-kubernetes-validations": [{"rule": "self > 0", "optionalOldSelf": true}]}}}))),
+        &[
+            "spec.validation.openAPIV3Schema.properties[a].x-kubernetes-validations[0].optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule",
+        ],
+    );
 }
 
 #[test]

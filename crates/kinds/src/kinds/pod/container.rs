@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::env;
 use super::volume::VolumeNames;
-use crate::kinds::check::{NOT_NEGATIVE, not_negative, one_of, required, required_format, within};
+use crate::kinds::check::{not_negative, one_of, required, required_format, within};
 use crate::kinds::edit::{has, items, text};
-use crate::names::{dns1123_label, port_name, qualified_name};
+use crate::kinds::resources as names;
+use crate::names::{dns1123_label, port_name};
 use crate::quantity::Quantity;
 
 const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
@@ -136,10 +137,10 @@ fn host_ports(containers: &[Value], path: &Path, errors: &mut Vec<Error>) {
 fn host_network(containers: &[Value], path: &Path, errors: &mut Vec<Error>) {
     for (i, container) in containers.iter().enumerate() {
         for (j, port) in items(container, "ports").iter().enumerate() {
-            if port["hostPort"] != port["containerPort"] {
-                let field = path.index(i).child("ports").index(j).child("containerPort");
-                let bad = port["containerPort"].clone();
-                errors.push(Error::invalid(&field, bad, "must match `hostPort` when `hostNetwork` is true"));
+            let bad = port["hostPort"].as_i64().unwrap_or(0);
+            if bad != 0 && port["hostPort"] != port["containerPort"] {
+                let field = path.index(i).child("ports").index(j).child("hostPort");
+                errors.push(Error::invalid(&field, bad, "must match `containerPort` when `hostNetwork` is true"));
             }
         }
     }
@@ -147,12 +148,15 @@ fn host_network(containers: &[Value], path: &Path, errors: &mut Vec<Error>) {
 
 fn mounts(container: &Value, path: &Path, volumes: &VolumeNames, errors: &mut Vec<Error>) {
     let mut points = BTreeSet::new();
+    let list_path = path.child("volumeMounts");
+    let devices = items(container, "volumeDevices");
     for (i, mount) in items(container, "volumeMounts").iter().enumerate() {
-        let path = path.child("volumeMounts").index(i);
+        let path = list_path.index(i);
         let name = text(mount, "name");
         if name.is_empty() {
             errors.push(Error::required(&path.child("name"), ""));
-        } else if !volumes.contains(name) {
+        }
+        if !volumes.contains(name) {
             errors.push(Error::not_found(&path.child("name"), name));
         }
         let point = text(mount, "mountPath");
@@ -162,15 +166,88 @@ fn mounts(container: &Value, path: &Path, volumes: &VolumeNames, errors: &mut Ve
         if !points.insert(point) {
             errors.push(Error::invalid(&path.child("mountPath"), point, "must be unique"));
         }
-        for field in ["subPath", "subPathExpr"] {
-            local_path(text(mount, field), &path.child(field), errors);
+        if devices.iter().any(|device| text(device, "name") == name) {
+            errors.push(Error::invalid(&path.child("name"), name, "must not already exist in volumeDevices"));
+        }
+        if devices.iter().any(|device| text(device, "devicePath") == point) {
+            let why = "must not already exist as a path in volumeDevices";
+            errors.push(Error::invalid(&path.child("mountPath"), point, why));
         }
         if !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty() {
             let text = "subPathExpr and subPath are mutually exclusive";
             errors.push(Error::invalid(&path.child("subPathExpr"), mount["subPathExpr"].clone(), text));
         }
-        one_of(mount, "mountPropagation", &["Bidirectional", "HostToContainer", "None"], &path, errors);
-        one_of(mount, "recursiveReadOnly", &["Disabled", "Enabled", "IfPossible"], &path, errors);
+        // These are told of the list, as Kubernetes does.
+        for field in ["subPath", "subPathExpr"] {
+            local_path(text(mount, field), &list_path.child(field), errors);
+        }
+        one_of(mount, "mountPropagation", &["Bidirectional", "HostToContainer", "None"], &list_path, errors);
+        if text(mount, "mountPropagation") == "Bidirectional" && container["securityContext"]["privileged"] != true {
+            let why = "Bidirectional mount propagation is available only to privileged containers";
+            errors.push(Error::forbidden(&list_path.child("mountPropagation"), why));
+        }
+        recursive_read_only(mount, &path, errors);
+    }
+    block_devices(container, path, volumes, errors);
+}
+
+fn recursive_read_only(mount: &Value, path: &Path, errors: &mut Vec<Error>) {
+    let at = path.child("recursiveReadOnly");
+    match text(mount, "recursiveReadOnly") {
+        "" | "Disabled" => {}
+        "Enabled" | "IfPossible" => {
+            if mount["readOnly"] != true {
+                errors.push(Error::forbidden(&at, "may only be specified when readOnly is true"));
+            }
+            if !matches!(text(mount, "mountPropagation"), "" | "None") {
+                errors.push(Error::forbidden(
+                    &at,
+                    "may only be specified when mountPropagation is None or not specified",
+                ));
+            }
+        }
+        other => {
+            let known = ["Disabled", "Enabled", "IfPossible"];
+            errors.push(Error::not_supported(&at, other, &known));
+        }
+    }
+}
+
+fn block_devices(container: &Value, path: &Path, volumes: &VolumeNames, errors: &mut Vec<Error>) {
+    let (mut names, mut points) = (BTreeSet::new(), BTreeSet::new());
+    for (i, device) in items(container, "volumeDevices").iter().enumerate() {
+        let at = path.child("volumeDevices").index(i);
+        let (name, point) = (text(device, "name"), text(device, "devicePath"));
+        let (name_at, point_at) = (at.child("name"), at.child("devicePath"));
+        if name.is_empty() {
+            errors.push(Error::required(&name_at, ""));
+        } else if !names.insert(name) {
+            errors.push(Error::invalid(&name_at, name, "must be unique"));
+        }
+        if !volumes.contains(name) {
+            errors.push(Error::not_found(&name_at, name));
+        } else if !volumes.is_claim(name) {
+            let why = "can only use volume source type of PersistentVolumeClaim for block mode";
+            errors.push(Error::invalid(&name_at, name, why));
+        }
+        if point.is_empty() {
+            errors.push(Error::required(&point_at, ""));
+        }
+        if points.contains(point) {
+            errors.push(Error::invalid(&point_at, point, "must be unique"));
+        }
+        if point.split('/').any(|part| part == "..") {
+            errors.push(Error::invalid(&point_at, point, "can not contain backsteps ('..')"));
+        } else {
+            points.insert(point);
+        }
+        let mounts = items(container, "volumeMounts");
+        if mounts.iter().any(|mount| text(mount, "name") == name) {
+            errors.push(Error::invalid(&name_at, name, "must not already exist in volumeMounts"));
+        }
+        if mounts.iter().any(|mount| text(mount, "mountPath") == point) {
+            errors.push(Error::invalid(&point_at, point, "must not already exist as a path in volumeMounts"));
+        }
     }
 }
 
@@ -191,43 +268,35 @@ pub(super) fn no_backsteps(value: &str, path: &Path, errors: &mut Vec<Error>) {
 
 fn resources(resources: &Value, path: &Path, errors: &mut Vec<Error>) {
     let parse = |kind: &str, name: &str| text(&resources[kind], name).parse::<Quantity>().ok();
+    let (mut compute, mut huge) = (false, false);
     for kind in ["limits", "requests"] {
-        for (name, _) in resources[kind].as_object().into_iter().flatten() {
-            resource_name(name, &path.child(kind), errors);
-            if let Some(quantity) = parse(kind, name)
-                && quantity.is_negative()
-            {
-                errors.push(Error::invalid(&path.child(kind).key(name), quantity.to_string(), NOT_NEGATIVE));
+        for (name, value) in resources[kind].as_object().into_iter().flatten() {
+            let at = path.child(kind).key(name);
+            names::container_name(name, &at, errors);
+            names::amount(name, value, &at, errors);
+            compute |= matches!(name.as_str(), "cpu" | "memory");
+            huge |= name.starts_with("hugepages-");
+            let Some(request) = parse(kind, name).filter(|_| kind == "requests") else { continue };
+            let fixed = !names::may_be_overcommitted(name);
+            match parse("limits", name) {
+                Some(limit) if fixed && request != limit => {
+                    let text = format!("must be equal to {name} limit of {limit}");
+                    errors.push(Error::invalid(&path.child(kind), request.to_string(), text));
+                }
+                Some(limit) if request > limit => {
+                    let text = format!("must be less than or equal to {name} limit of {limit}");
+                    errors.push(Error::invalid(&path.child(kind), request.to_string(), text));
+                }
+                None if fixed => {
+                    let text = "Limit must be set for non overcommitable resources";
+                    errors.push(Error::required(&path.child("limits"), text));
+                }
+                _ => {}
             }
         }
     }
-    for (name, _) in resources["requests"].as_object().into_iter().flatten() {
-        let (Some(request), Some(limit)) = (parse("requests", name), parse("limits", name)) else { continue };
-        let field = path.child("requests");
-        if is_fixed(name) && request != limit {
-            let text = format!("must be equal to {name} limit of {limit}");
-            errors.push(Error::invalid(&field, request.to_string(), text));
-        } else if request > limit {
-            let text = format!("must be less than or equal to {name} limit of {limit}");
-            errors.push(Error::invalid(&field, request.to_string(), text));
-        }
-    }
-}
-
-/// Resources of which limits cannot exceed requests: everything but Kubernetes' own.
-fn is_fixed(name: &str) -> bool {
-    name.starts_with("hugepages-") || (name.contains('/') && !name.contains("kubernetes.io/"))
-}
-
-fn resource_name(name: &str, path: &Path, errors: &mut Vec<Error>) {
-    let wrong = qualified_name(name);
-    if !wrong.is_empty() {
-        errors.extend(wrong.into_iter().map(|m| Error::invalid(path, name, m)));
-    } else if !name.contains('/') {
-        let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
-        if !standard {
-            errors.push(Error::invalid(path, name, "must be a standard resource for containers"));
-        }
+    if huge && !compute {
+        errors.push(Error::forbidden(path, "HugePages require cpu or memory"));
     }
 }
 
@@ -239,6 +308,11 @@ fn probe(probe: &Value, kind: &str, path: &Path, errors: &mut Vec<Error>) {
     if probe["terminationGracePeriodSeconds"].as_i64().is_some_and(|n| n <= 0) {
         let field = path.child("terminationGracePeriodSeconds");
         errors.push(Error::invalid(&field, probe["terminationGracePeriodSeconds"].clone(), "must be greater than 0"));
+    }
+    if kind == "readinessProbe" && has(probe, "terminationGracePeriodSeconds") {
+        let field = path.child("terminationGracePeriodSeconds");
+        let value = probe["terminationGracePeriodSeconds"].clone();
+        errors.push(Error::invalid(&field, value, "must not be set for readinessProbes"));
     }
     if kind != "readinessProbe" && probe["successThreshold"].as_i64().is_some_and(|n| n != 1) {
         errors.push(Error::invalid(&path.child("successThreshold"), probe["successThreshold"].clone(), "must be 1"));
@@ -268,6 +342,13 @@ fn handler(handler: &Value, path: &Path, errors: &mut Vec<Error>) {
                 }
                 port(&action["port"], &path.child("port"), errors);
                 one_of(action, "scheme", &["HTTP", "HTTPS"], &path, errors);
+                for header in items(action, "httpHeaders") {
+                    let name = text(header, "name");
+                    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+                        let text = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+                        errors.push(Error::invalid(&path.child("httpHeaders"), name, text));
+                    }
+                }
             }
             "tcpSocket" => port(&action["port"], &path.child("port"), errors),
             "grpc" => within(action, "port", 1, 65535, &path, errors),

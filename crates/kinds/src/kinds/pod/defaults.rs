@@ -13,6 +13,11 @@ pub(crate) fn pod(pod: &mut Value) {
         }
     }
     default(spec, "enableServiceLinks", true);
+    if spec["hostNetwork"] == true {
+        for list in ["initContainers", "containers"] {
+            items_mut(spec, list).for_each(host_ports);
+        }
+    }
     pod_spec(spec);
 }
 
@@ -40,10 +45,9 @@ fn pod_spec(spec: &mut Value) {
     default(spec, "terminationGracePeriodSeconds", 30);
     default(spec, "schedulerName", "default-scheduler");
     service_account_alias(spec);
-    let host_network = spec["hostNetwork"] == true;
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for item in items_mut(spec, list) {
-            container(item, host_network);
+            container(item);
         }
     }
     for item in items_mut(spec, "volumes") {
@@ -63,7 +67,15 @@ fn service_account_alias(spec: &mut Value) {
     }
 }
 
-fn container(container: &mut Value, host_network: bool) {
+/// In the network of the host a port is the host's. Templates are left as they are.
+fn host_ports(container: &mut Value) {
+    for port in items_mut(container, "ports").filter(|port| has(port, "containerPort")) {
+        let number = port["containerPort"].clone();
+        default(port, "hostPort", number);
+    }
+}
+
+fn container(container: &mut Value) {
     if !has(container, "imagePullPolicy") {
         let policy = if is_latest(text(container, "image")) { "Always" } else { "IfNotPresent" };
         set(container, "imagePullPolicy", policy);
@@ -72,10 +84,6 @@ fn container(container: &mut Value, host_network: bool) {
     default(container, "terminationMessagePolicy", "File");
     for port in items_mut(container, "ports") {
         default(port, "protocol", "TCP");
-        if host_network && has(port, "containerPort") {
-            let number = port["containerPort"].clone();
-            default(port, "hostPort", number);
-        }
     }
     for variable in items_mut(container, "env") {
         let Some(source) = variable.get_mut("valueFrom") else { continue };

@@ -163,6 +163,11 @@ fn warnings(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
 
 /// What is accepted in a pod spec but does nothing, or not what it seems.
 pub(crate) fn spec_warnings(spec: &Value, path: &str, out: &mut Vec<String>) {
+    for (i, secret) in items(spec, "imagePullSecrets").iter().enumerate() {
+        if text(secret, "name").is_empty() {
+            out.push(format!("{path}.imagePullSecrets[{i}].name: invalid empty name \"\""));
+        }
+    }
     for (i, volume) in items(spec, "volumes").iter().enumerate() {
         if has(volume, "gitRepo") {
             out.push(format!("{path}.volumes[{i}].gitRepo: deprecated in v1.11, and disabled by default in v1.33+"));

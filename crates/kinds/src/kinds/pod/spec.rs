@@ -27,18 +27,10 @@ pub(crate) fn validate(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
         errors.push(Error::required(&path.child("dnsPolicy"), ""));
     }
     one_of(spec, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], path, errors);
-    if text(spec, "dnsPolicy") == "None" && items(&spec["dnsConfig"], "nameservers").is_empty() {
-        errors.push(Error::required(
-            &path.child("dnsConfig").child("nameservers"),
-            "must provide at least one DNS nameserver when `dnsPolicy` is None",
-        ));
-    }
+    dns_config(spec, &path.child("dnsConfig"), errors);
     crate::meta::labels(&spec["nodeSelector"], &path.child("nodeSelector"), errors);
     if has(spec, "securityContext") {
         security_context(&spec["securityContext"], &path.child("securityContext"), errors);
-    }
-    for (i, reference) in items(spec, "imagePullSecrets").iter().enumerate() {
-        required(reference, "name", &path.child("imagePullSecrets").index(i), errors);
     }
     if has(spec, "affinity") {
         affinity(&spec["affinity"], &path.child("affinity"), errors);
@@ -70,6 +62,57 @@ pub(super) fn validate_pod_only(spec: &Value, path: &Path, errors: &mut Vec<Erro
             &path.child("nodeName"),
             "cannot be set until all schedulingGates have been cleared",
         ));
+    }
+}
+
+fn dns_config(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
+    const MOST_SERVERS: usize = 3;
+    const MOST_SEARCHES: usize = 32;
+    const LONGEST_LIST: usize = 2048;
+    let config = &spec["dnsConfig"];
+    if text(spec, "dnsPolicy") == "None" {
+        if config.is_null() {
+            return errors.push(Error::required(path, "must provide `dnsConfig` when `dnsPolicy` is None"));
+        }
+        if items(config, "nameservers").is_empty() {
+            let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            return errors.push(Error::required(&path.child("nameservers"), why));
+        }
+    }
+    let servers: Vec<&str> = texts(config, "nameservers").collect();
+    let mut wrong = |name: &str, why: String| {
+        errors.push(Error::invalid(&path.child(name), config[name].clone(), why));
+    };
+    if servers.len() > MOST_SERVERS {
+        wrong("nameservers", format!("must not have more than {MOST_SERVERS} nameservers"));
+    }
+    let searches: Vec<&str> = texts(config, "searches").collect();
+    if searches.len() > MOST_SEARCHES {
+        wrong("searches", format!("must not have more than {MOST_SEARCHES} search paths"));
+    }
+    if searches.join(" ").len() > LONGEST_LIST {
+        wrong(
+            "searches",
+            format!("must not have more than {LONGEST_LIST} characters (including spaces) in the search list"),
+        );
+    }
+    for (i, server) in servers.into_iter().enumerate().filter(|(_, s)| s.parse::<std::net::IpAddr>().is_err()) {
+        let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        errors.push(Error::invalid(&path.child("nameservers").index(i), server, why));
+    }
+    for (i, search) in searches.into_iter().enumerate() {
+        let search = search.strip_suffix('.').unwrap_or(search);
+        let at = path.child("searches").index(i);
+        // A single dot searches from the root; names may begin with an underscore.
+        let plain = search.replace('_', "a");
+        if !search.is_empty() {
+            errors.extend(dns1123_subdomain(&plain).into_iter().map(|m| Error::invalid(&at, search, m)));
+        }
+    }
+    for (i, option) in items(config, "options").iter().enumerate() {
+        if text(option, "name").is_empty() {
+            errors.push(Error::required(&path.child("options").index(i), "must not be empty"));
+        }
     }
 }
 

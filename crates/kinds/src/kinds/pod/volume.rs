@@ -13,13 +13,28 @@ use crate::names::{config_key, dns1123_label, dns1123_subdomain};
 use crate::quantity::Quantity;
 
 /// Names of the volumes which containers may mount.
-pub(super) type VolumeNames = BTreeSet<String>;
+#[derive(Default)]
+pub(super) struct VolumeNames {
+    names: BTreeSet<String>,
+    claims: BTreeSet<String>,
+}
+
+impl VolumeNames {
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// Whether the volume is a claim, which may be a block device.
+    pub(super) fn is_claim(&self, name: &str) -> bool {
+        self.claims.contains(name)
+    }
+}
 
 const MODE_RANGE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
 /// Validates the volumes of a pod spec; returns their names.
 pub(super) fn validate_all(spec: &Value, path: &Path, errors: &mut Vec<Error>) -> VolumeNames {
-    let mut names = VolumeNames::new();
+    let mut names = VolumeNames::default();
     for (i, volume) in items(spec, "volumes").iter().enumerate() {
         let path = path.index(i);
         let name = text(volume, "name");
@@ -28,8 +43,11 @@ pub(super) fn validate_all(spec: &Value, path: &Path, errors: &mut Vec<Error>) -
         } else {
             let wrong = dns1123_label(name);
             errors.extend(wrong.into_iter().map(|m| Error::invalid(&path.child("name"), name, m)));
-            if !names.insert(name.to_owned()) {
+            if !names.names.insert(name.to_owned()) {
                 errors.push(Error::duplicate(&path.child("name"), name));
+            }
+            if has(volume, "persistentVolumeClaim") {
+                names.claims.insert(name.to_owned());
             }
         }
         source(volume, &path, errors);
