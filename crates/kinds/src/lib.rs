@@ -20,6 +20,7 @@
 mod base64_go;
 pub mod decode;
 pub mod duration;
+pub mod go_json;
 mod internal;
 pub mod json;
 pub mod kind;

@@ -2,6 +2,7 @@
 //! impersonation, and role-based access control.
 
 mod authenticate;
+pub(crate) mod escalation;
 pub(crate) mod rbac;
 pub(crate) mod token;
 

@@ -202,7 +202,15 @@ fn cluster_role(store: &Store, name: &str) -> Option<Vec<Rule>> {
     Some(out)
 }
 
-fn rules(role: &Value) -> Vec<Rule> {
+/// The rules of a role; `None` where there is none of that name.
+pub(super) fn role_rules(store: &Store, plural: &str, namespace: &str, name: &str) -> Option<Vec<Rule>> {
+    if plural == "clusterroles" {
+        return cluster_role(store, name);
+    }
+    store.get(&bucket(plural), &format!("{namespace}/{name}")).map(|entry| rules(&parsed(&entry)))
+}
+
+pub(super) fn rules(role: &Value) -> Vec<Rule> {
     role["rules"].as_array().map_or_else(Vec::new, |rules| rules.iter().map(Rule::parse).collect())
 }
 

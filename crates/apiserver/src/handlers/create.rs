@@ -77,6 +77,7 @@ pub(crate) async fn create(
     }
     strategy::default(resource, &mut object);
     admit::create(call, resource, target, &mut object)?;
+    crate::auth::escalation::check(&call.server.store, &call.user, resource, &target.namespace, &object, None)?;
     let generated = fill_metadata(&mut object, &now)?;
     if ownership == Ownership::Track {
         write::track(resource, None, &mut object, Part::Main, &options.field_manager, &now);

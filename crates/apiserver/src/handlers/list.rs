@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use base64::{DecodeError, Engine as _};
 use http::{Response, StatusCode};
 use kubetask_store::{Entry, ListError, ListOptions as StoreList};
 use serde_json::{Value, json};
@@ -199,16 +199,30 @@ fn encode(revision: i64, key: &str) -> String {
 
 /// The revision (`None`: the newest) and the key to go on after.
 fn decode_continue(token: &str) -> Result<(Option<u64>, String)> {
-    let bad = |why: &str| Failure::bad_request(format!("continue key is not valid: {why}"));
-    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| bad(&error.to_string()))?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
-    if value["v"] != json!("meta.k8s.io/v1") {
-        return Err(bad("server does not recognize this encoded version"));
+    let bad = |why: String| Failure::bad_request(format!("invalid continue token: continue key is not valid{why}"));
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| {
+        let at = match error {
+            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+            DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => token.len(),
+        };
+        bad(format!(": illegal base64 data at input byte {at}"))
+    })?;
+    if let Some(wrong) = kubetask_kinds::go_json::syntax_error(&bytes) {
+        return Err(bad(format!(": {wrong}")));
     }
-    match (value["rv"].as_i64(), value["start"].as_str()) {
-        (Some(revision), Some(key)) if revision != 0 => Ok((u64::try_from(revision).ok(), key.to_owned())),
-        _ => Err(bad("incorrect encoded start resourceVersion")),
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(format!(": {error}")))?;
+    let version = value["v"].as_str().unwrap_or_default();
+    if version != "meta.k8s.io/v1" {
+        return Err(bad(format!(": server does not recognize this encoded version {version}")));
     }
+    let (revision, key) = (value["rv"].as_i64().unwrap_or_default(), value["start"].as_str().unwrap_or_default());
+    if revision == 0 {
+        return Err(bad(": incorrect encoded start resourceVersion (version meta.k8s.io/v1)".to_owned()));
+    }
+    if key.is_empty() {
+        return Err(bad(": encoded start key empty (version meta.k8s.io/v1)".to_owned()));
+    }
+    Ok((u64::try_from(revision).ok(), key.to_owned()))
 }
 
 /// The page in the negotiated form.

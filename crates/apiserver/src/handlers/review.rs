@@ -37,6 +37,9 @@ pub(crate) async fn handle(call: &mut Call, resource: &Arc<Resource>, target: &T
         }
         "selfsubjectrulesreviews" => rules(call, &object)?,
         "selfsubjectreviews" => json!({"userInfo": user_info(&call.user)}),
+        "tokenreviews" if object["spec"]["token"].as_str().unwrap_or_default().is_empty() => {
+            return Err(Failure::bad_request("token is required for TokenReview in authentication"));
+        }
         "tokenreviews" => token(call, &object),
         _ => return Err(Failure::method_not_allowed()),
     };
@@ -58,7 +61,8 @@ fn access(call: &Call, object: &Value, user: Arc<User>) -> Result<Value> {
         }
         (true, true) => {
             // Go prints its own struct here, with its own names.
-            let shown = json!({"Path": path["path"], "Verb": path["verb"]});
+            let text = |name: &str| path[name].as_str().unwrap_or_default();
+            let shown = json!({"Path": text("path"), "Verb": text("verb")});
             let why = "cannot be specified in combination with resourceAttributes";
             return refuse(Error::invalid(&at.child("nonResourceAttributes"), shown, why));
         }

@@ -151,6 +151,9 @@ pub(crate) async fn finish(
     if ownership == Ownership::Track {
         write::track(resource, Some(live), &mut object, step.part, &step.options.field_manager, &now);
     }
+    let (store, namespace) = (&call.server.store, &step.target.namespace);
+    crate::auth::escalation::check(store, &call.user, resource, namespace, &object, Some(live))
+        .map_err(Refused::Failure)?;
     strategy::prepare_update(resource, &mut object, live, step.part);
     admit::update(call, resource, step.target, &mut object, step.part).map_err(Refused::Failure)?;
     let errors = strategy::validate_update(resource, &object, live, step.part);

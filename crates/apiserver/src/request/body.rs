@@ -127,7 +127,7 @@ pub(crate) fn decode(raw: Bytes, media: Media) -> std::result::Result<Document, 
 
 /// Go's words for a syntax error; ours for what Go would accept (nesting that is too deep).
 fn json_message(raw: &[u8], error: &serde_json::Error) -> String {
-    super::go_json::syntax_error(raw).unwrap_or_else(|| format!("json parse error: {error}"))
+    kubetask_kinds::go_json::syntax_error(raw).unwrap_or_else(|| format!("json parse error: {error}"))
 }
 
 /// The path of every member in the order of the text; only made to sort several complaints as Go's decoder does.

@@ -1,7 +1,6 @@
 //! What a request asks for: path, query, media types and body, parsed before any handler runs.
 
 pub(crate) mod body;
-mod go_json;
 pub(crate) mod info;
 pub(crate) mod negotiate;
 pub(crate) mod options;

@@ -26,6 +26,73 @@ async fn who_may_do_what() -> Result<()> {
     Ok(())
 }
 
+/// Sends a write as another user.
+async fn write_as(
+    server: &TestServer,
+    user: &str,
+    method: &str,
+    path: &str,
+    body: &serde_json::Value,
+) -> Result<Answer> {
+    let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let request = Request::builder().method(method).uri(path).header("content-type", media);
+    let request = request.header("authorization", "Bearer secret").header("impersonate-user", user);
+    server.send_anonymously(request.body(Body::from(body.to_string()))?).await
+}
+
+#[tokio::test]
+async fn nobody_gives_away_what_he_does_not_have() -> Result<()> {
+    const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+    const LOCAL: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let server = TestServer::start().await?;
+    server.api.bootstrap().await?;
+    let group = "rbac.authorization.k8s.io";
+    let role = |name: &str, rules: serde_json::Value| json!({"metadata": {"name": name}, "rules": rules});
+    let own = json!([
+        {"apiGroups": [group], "resources": ["roles", "rolebindings"], "verbs": ["create", "get", "patch"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+    ]);
+    server.post(&format!("{LOCAL}/roles"), &role("own", own.clone())).await?.expect(201);
+    let binding = |name: &str, kind: &str, role: &str, user: &str| {
+        json!({"metadata": {"name": name},
+        "roleRef": {"apiGroup": group, "kind": kind, "name": role}, "subjects": [{"apiGroup": group, "kind": "User", "name": user}]})
+    };
+    server.post(&format!("{LOCAL}/rolebindings"), &binding("own", "Role", "own", "joe")).await?.expect(201);
+    let joe =
+        async |method: &str, path: &str, body: &serde_json::Value| write_as(&server, "joe", method, path, body).await;
+
+    let less = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["get"]}]);
+    joe("POST", &format!("{LOCAL}/roles"), &role("less", less)).await?.expect(201);
+    let more = json!([{"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get", "list"]}]);
+    let refused = joe("POST", &format!("{LOCAL}/roles"), &role("more", more.clone())).await?.expect(403);
+    let message = concat!(
+        r#"roles.rbac.authorization.k8s.io "more" is forbidden: user "joe" (groups=["system:authenticated"]) "#,
+        "is attempting to grant RBAC permissions not currently held:\n",
+        r#"{APIGroups:[""], Resources:["configmaps"], Verbs:["list"]}"#,
+        "\n",
+        r#"{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}"#,
+    );
+    assert_eq!(refused.body["message"], message);
+    joe("PATCH", &format!("{LOCAL}/roles/own"), &json!({"rules": more})).await?.expect(403);
+    let finalizer = json!({"metadata": {"finalizers": ["a.test/b"]}});
+    joe("PATCH", &format!("{LOCAL}/roles/less"), &finalizer).await?.expect(200);
+
+    joe("POST", &format!("{LOCAL}/rolebindings"), &binding("b", "Role", "less", "ann")).await?.expect(201);
+    let admin = binding("c", "ClusterRole", "cluster-admin", "joe");
+    joe("POST", &format!("{LOCAL}/rolebindings"), &admin).await?.expect(403);
+    let missing =
+        joe("POST", &format!("{LOCAL}/rolebindings"), &binding("c", "Role", "none", "joe")).await?.expect(404);
+    assert_eq!(missing.body["message"], "roles.rbac.authorization.k8s.io \"none\" not found");
+
+    // Unless it is allowed expressly.
+    let verbs = json!([{"apiGroups": [group], "resources": ["roles", "clusterroles"], "verbs": ["escalate", "bind"]}]);
+    server.post(&format!("{RBAC}/clusterroles"), &role("trusted", verbs)).await?.expect(201);
+    let trust = binding("trusted", "ClusterRole", "trusted", "joe");
+    server.post(&format!("{RBAC}/clusterrolebindings"), &trust).await?.expect(201);
+    joe("POST", &format!("{LOCAL}/rolebindings"), &admin).await?.expect(201);
+    Ok(())
+}
+
 #[tokio::test]
 async fn roles_give_service_accounts_what_they_say() -> Result<()> {
     let server = TestServer::start().await?;

@@ -29,6 +29,24 @@ async fn pages_are_one_snapshot() -> Result<()> {
 }
 
 #[tokio::test]
+async fn tokens_that_nobody_issued() -> Result<()> {
+    let server = with_maps(1).await?;
+    let cases = [
+        ("!", "illegal base64 data at input byte 0"),
+        ("e30x", "invalid character '1' after top-level value"),
+        ("e30", "server does not recognize this encoded version "),
+        ("eyJ2IjoibWV0YS5rOHMuaW8vdjEifQ", "incorrect encoded start resourceVersion (version meta.k8s.io/v1)"),
+        ("eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6M30", "encoded start key empty (version meta.k8s.io/v1)"),
+    ];
+    for (token, why) in cases {
+        let refused = server.get(&format!("{CONFIG_MAPS}?continue={token}")).await?.expect(400);
+        let message = format!("invalid continue token: continue key is not valid: {why}");
+        assert_eq!(refused.body["message"], message);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn selectors() -> Result<()> {
     let server = with_maps(3).await?;
     let check = async |query: &str, want: &[&str]| -> Result<()> {

@@ -170,11 +170,13 @@ fn validate_secret(secret: &Value, errors: &mut Vec<Error>) {
         "kubernetes.io/dockercfg" => docker(data, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => docker(data, ".dockerconfigjson", errors),
         "kubernetes.io/basic-auth" if data.get("username").is_none() && data.get("password").is_none() => {
-            require("username", errors);
-            require("password", errors);
+            // The path is Kubernetes' own slip.
+            for key in ["username", "password"] {
+                errors.push(Error::required(&Path::new("data[%s]").key(key), ""));
+            }
         }
         "kubernetes.io/ssh-auth" if text(data, "ssh-privatekey").is_empty() => {
-            errors.push(Error::required(&path.key("ssh-privatekey"), ""));
+            errors.push(Error::required(&Path::new("data[%s]").key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             require("tls.crt", errors);
@@ -192,10 +194,21 @@ fn docker(data: &Value, key: &str, errors: &mut Vec<Error>) {
         return;
     };
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
-    if serde_json::from_slice::<Map<String, Value>>(&bytes).is_err() {
-        // The content is a credential: it is never repeated in a message.
-        errors.push(Error::invalid(&path, "<secret contents redacted>", "invalid character in the JSON of the secret"));
-    }
+    // The content is a credential: no more of it is repeated in a message than the character that is wrong.
+    let why = match (crate::go_json::syntax_error(&bytes), serde_json::from_slice::<Value>(&bytes)) {
+        (Some(wrong), _) => wrong,
+        (None, Ok(Value::Object(_) | Value::Null)) => return,
+        (None, other) => {
+            let kind = match other {
+                Ok(Value::Array(_)) => "array",
+                Ok(Value::String(_)) => "string",
+                Ok(Value::Bool(_)) => "bool",
+                _ => "number",
+            };
+            format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+        }
+    };
+    errors.push(Error::invalid(&path, "<secret contents redacted>", why));
 }
 
 fn update_secret(new: &Value, old: &Value, _: Part, errors: &mut Vec<Error>) {

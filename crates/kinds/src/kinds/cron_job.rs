@@ -75,6 +75,8 @@ fn validate(cron: &Value, errors: &mut Vec<Error>) {
     }
     if spec["timeZone"].as_str() == Some("") {
         errors.push(Error::invalid(&path.child("timeZone"), "", "timeZone must be nil or non-empty string"));
+    } else if let Some(zone) = spec["timeZone"].as_str() {
+        time_zone(zone, &path.child("timeZone"), errors);
     }
     let template = path.child("jobTemplate").child("spec");
     job::validate_spec(&spec["jobTemplate"]["spec"], &template, false, errors);
@@ -108,6 +110,22 @@ static COLUMNS: [Column; 10] = [
         1,
     ),
 ];
+
+/// A name as the time zone database has it.
+fn time_zone(zone: &str, at: &Path, errors: &mut Vec<Error>) {
+    const LONGEST: usize = 14;
+    let plain = |part: &str| {
+        let letters = part.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_+".contains(&b));
+        (1..=LONGEST).contains(&part.len()) && letters && !matches!(part, "." | "..") && !part.starts_with('-')
+    };
+    let known = zone.split('/').all(plain) && jiff::tz::TimeZone::get(zone).is_ok();
+    if zone.eq_ignore_ascii_case("local") {
+        let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        errors.push(Error::invalid(at, zone, why));
+    } else if !known {
+        errors.push(Error::invalid(at, zone, format!("unknown time zone {zone}")));
+    }
+}
 
 fn row(cron: &Value, now: Timestamp) -> Row {
     let (spec, status) = (&cron["spec"], &cron["status"]);

@@ -672,3 +672,45 @@ fn smaller_rules_of_pods() {
         ],
     );
 }
+
+#[test]
+fn secrets_of_known_types() {
+    let secret = |type_: &str, data: Value| json!({"type": type_, "data": data});
+    refuses(
+        "secrets",
+        secret("kubernetes.io/basic-auth", json!({})),
+        &["data[%s][password]: Required value", "data[%s][username]: Required value"],
+    );
+    refuses("secrets", secret("kubernetes.io/ssh-auth", json!({})), &["data[%s][ssh-privatekey]: Required value"]);
+    refuses(
+        "secrets",
+        secret("kubernetes.io/dockerconfigjson", json!({".dockerconfigjson": "eA=="})),
+        &[
+            "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": invalid character 'x' looking for beginning of value",
+        ],
+    );
+    refuses(
+        "secrets",
+        secret("kubernetes.io/dockercfg", json!({".dockercfg": "W10="})),
+        &[
+            "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ],
+    );
+}
+
+#[test]
+fn time_zones_of_cron_jobs() {
+    let cron = |zone: &str| {
+        let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i:1"}]}});
+        json!({"spec": {"schedule": "0 1 * * *", "timeZone": zone, "jobTemplate": {"spec": {"template": template}}}})
+    };
+    let mut fine = cron("Europe/Berlin");
+    fine["metadata"]["name"] = json!("x");
+    assert!(create("batch/cronjobs", fine).is_ok());
+    refuses(
+        "batch/cronjobs",
+        cron("No/Where"),
+        &["spec.timeZone: Invalid value: \"No/Where\": unknown time zone No/Where"],
+    );
+    refuses("batch/cronjobs", cron("../etc"), &["spec.timeZone: Invalid value: \"../etc\": unknown time zone ../etc"]);
+}

@@ -1,7 +1,8 @@
 //! What Go's `encoding/json` says about a text that is not JSON. Clients show these messages, and people search for them.
 
 /// The first syntax error, or `None` for a valid document.
-pub(super) fn syntax_error(text: &[u8]) -> Option<String> {
+#[must_use]
+pub fn syntax_error(text: &[u8]) -> Option<String> {
     let mut scanner = Scanner { text, at: 0 };
     scanner.document().err()
 }
