@@ -170,13 +170,11 @@ fn validate_secret(secret: &Value, errors: &mut Vec<Error>) {
         "kubernetes.io/dockercfg" => docker(data, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => docker(data, ".dockerconfigjson", errors),
         "kubernetes.io/basic-auth" if data.get("username").is_none() && data.get("password").is_none() => {
-            // The path is Kubernetes' own slip.
-            for key in ["username", "password"] {
-                errors.push(Error::required(&Path::new("data[%s]").key(key), ""));
-            }
+            require("username", errors);
+            require("password", errors);
         }
         "kubernetes.io/ssh-auth" if text(data, "ssh-privatekey").is_empty() => {
-            errors.push(Error::required(&Path::new("data[%s]").key("ssh-privatekey"), ""));
+            errors.push(Error::required(&path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             require("tls.crt", errors);
