@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
 use base64::{DecodeError, Engine as _};
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use kubetask_store::{Entry, ListError, ListOptions as StoreList};
 use serde_json::{Value, json};
