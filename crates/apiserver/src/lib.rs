@@ -34,4 +34,4 @@ pub use auth::{AuthConfig, User};
 pub use kubelet::KubeletService;
 pub use local::LocalService;
 pub use server::{ApiServer, Config, Limits, StartError, VersionInfo};
-pub use tls::{ClientIdentity, Pki, PkiError, ServeOptions, Server};
+pub use tls::{ClientIdentity, GivenFiles, OWN_NAME, Pki, PkiError, ServeOptions, Server};

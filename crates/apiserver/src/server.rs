@@ -110,6 +110,8 @@ pub(crate) struct Inner {
     pub(crate) watches: CancellationToken,
     /// How many there are.
     pub(crate) watchers: crate::handlers::Watchers,
+    /// Cancelled when no new objects are taken over the network.
+    pub(crate) draining: CancellationToken,
     pub(crate) metrics: crate::handlers::metrics::Metrics,
     pub(crate) documents: discovery::Cache,
     /// Taken by creates in namespaces with quotas.
@@ -136,6 +138,7 @@ impl ApiServer {
             kubelet: OnceLock::new(),
             watches: CancellationToken::new(),
             watchers: Default::default(),
+            draining: CancellationToken::new(),
             metrics: Default::default(),
             documents: discovery::Cache::default(),
             quota: Arc::default(),
@@ -179,6 +182,11 @@ impl ApiServer {
         LocalService::new(self.clone(), user, user_agent)
     }
 
+    /// Takes no new objects over the network from here on, and says so in `/readyz`. Everything else goes on.
+    pub fn drain(&self) {
+        self.inner.draining.cancel();
+    }
+
     /// Ends all watches; clients will start new ones.
     pub fn end_watches(&self) {
         self.inner.watches.cancel();
@@ -210,6 +218,9 @@ impl ApiServer {
         let user = self.authenticate(&parts)?;
         let user = impersonated(&self.inner, &parts.headers, user)?;
         self.authorize(&user, &info)?;
+        if self.inner.draining.is_cancelled() && parts.extensions.get::<FromNetwork>().is_some() && is_new_work(&info) {
+            return Err(Failure::unavailable("the server is shutting down", 5));
+        }
         let limit = time_limit(&info, &query, self.inner.limits.request_timeout)?;
         let call = Call {
             server: self.inner.clone(),
@@ -249,6 +260,15 @@ impl ApiServer {
         }
         Err(forbidden(user, &attributes))
     }
+}
+
+/// Whether a request makes an object that something would have to be done about. Questions that are asked by creating
+/// something (reviews, tokens), events and leases are none.
+fn is_new_work(info: &Info) -> bool {
+    let Some(target) = &info.target else { return false };
+    let review = matches!(target.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io");
+    let note = matches!(target.group.as_str(), "events.k8s.io" | "coordination.k8s.io") || target.resource == "events";
+    info.verb == "create" && target.subresource.is_empty() && !review && !note
 }
 
 /// How long a request may take: what it asks for with `timeout`, up to the server's limit. `None` for requests that

@@ -315,6 +315,13 @@ impl Failure {
         Self::with_details(429, "TooManyRequests", message, details)
     }
 
+    /// 503 with a time to wait.
+    #[must_use]
+    pub(crate) fn unavailable(message: &str, seconds: u32) -> Self {
+        let details = Details { retry_after_seconds: Some(seconds), ..Details::default() };
+        Self::with_details(503, "ServiceUnavailable", message, details)
+    }
+
     /// 504 `Timeout`.
     pub(crate) fn timeout(message: impl Into<String>) -> Self {
         Self::with_details(504, "Timeout", message, Details::default())

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kubetask_apiserver::GivenFiles;
 use kubetask_engine::{ContainerEngine, KubernetesOptions};
+use kubetask_store::Permit;
 
 /// What shall run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +15,15 @@ pub enum Mode {
     Full,
     /// Only the API server, for a look at stored objects: nothing happens by itself, and there are no logs.
     Passive,
+}
+
+/// Names and certificates of the server.
+#[derive(Debug, Clone, Default)]
+pub struct TlsConfig {
+    /// Host names and addresses for the certificate that is made, besides the usual ones.
+    pub names: Vec<String>,
+    /// Certificates that somebody else made.
+    pub given: GivenFiles,
 }
 
 /// How an embedded Kubernetes is set up.
@@ -36,6 +47,13 @@ pub struct EmbeddedConfig {
     pub only_default_engine: bool,
     /// The cluster of the `kubernetes` engine.
     pub kubernetes: KubernetesOptions,
+    /// Names and certificates of the server.
+    pub tls: TlsConfig,
+    /// Where something besides the lock of the store says who may write: it is asked before each commit, and a file
+    /// system without locks is taken as it is.
+    pub permit: Option<Permit>,
+    /// Files and directories of this machine that containers must not see, besides the data directory.
+    pub hide: Vec<PathBuf>,
     /// Version shown by the API and the node.
     pub version: String,
     /// Commit shown by the API.
@@ -57,6 +75,9 @@ impl EmbeddedConfig {
             default_engine: "local".to_owned(),
             only_default_engine: false,
             kubernetes: KubernetesOptions::default(),
+            tls: TlsConfig::default(),
+            permit: None,
+            hide: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: String::new(),
         }

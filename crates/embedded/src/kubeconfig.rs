@@ -13,8 +13,15 @@ use crate::token::write_private;
 const NAME: &str = "kubetask";
 
 /// Writes it.
-pub(crate) fn write(path: &Path, address: SocketAddr, ca_pem: &str, token: &str) -> Result<(), StartError> {
+pub(crate) fn write(
+    path: &Path,
+    address: SocketAddr,
+    ca_pem: &str,
+    tls_name: Option<&str>,
+    token: &str,
+) -> Result<(), StartError> {
     let ca = STANDARD.encode(ca_pem);
+    let tls_name = tls_name.map(|name| format!("\n    tls-server-name: {name}")).unwrap_or_default();
     // Every value is of letters, digits and a few signs that mean nothing in YAML.
     let text = format!(
         "apiVersion: v1
@@ -23,7 +30,7 @@ clusters:
 - name: {NAME}
   cluster:
     server: https://{address}
-    certificate-authority-data: {ca}
+    certificate-authority-data: {ca}{tls_name}
 users:
 - name: {NAME}
   user:

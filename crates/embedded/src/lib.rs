@@ -12,20 +12,22 @@ mod kubeconfig;
 mod port;
 mod token;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
-use kubetask_apiserver::{ApiServer, AuthConfig, Pki, ServeOptions, Server, User, VersionInfo};
+use kubetask_apiserver::{ApiServer, AuthConfig, OWN_NAME, Pki, ServeOptions, Server, User, VersionInfo};
 use kubetask_engine::{ContainerEngine, DockerEngine, EngineRouter, KubernetesEngine, LocalEngine, LocalOptions};
 use kubetask_node::{Node, NodeConfig, NodeHandle};
-use kubetask_store::Store;
+use kubetask_store::{Locking, Store};
 
-pub use config::{EmbeddedConfig, Mode};
+pub use config::{EmbeddedConfig, Mode, TlsConfig};
 pub use error::StartError;
-pub use kubetask_store::OpenError;
+pub use kubetask_apiserver::GivenFiles;
+pub use kubetask_store::{OpenError, Permit};
 
 /// A running embedded Kubernetes.
 pub struct Embedded {
@@ -44,8 +46,15 @@ impl Embedded {
     /// See [`StartError`]. Nothing keeps running then.
     pub async fn start(config: EmbeddedConfig) -> Result<Self, StartError> {
         private_dir(&config.data_dir)?;
-        let store = Store::open(config.data_dir.join("store"), kubetask_store::Options::default())?;
-        let pki = Arc::new(Pki::load_or_create(&config.data_dir.join("pki"), &[])?);
+        let locking = if config.permit.is_some() { Locking::WhereSupported } else { Locking::Required };
+        let options = kubetask_store::Options { locking, permit: config.permit.clone(), ..Default::default() };
+        let store = Store::open(config.data_dir.join("store"), options)?;
+        let mut names = config.tls.names.clone();
+        // Who listens on one address is reached by it.
+        names
+            .extend(config.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()));
+        let given = config.tls.given.clone();
+        let pki = Arc::new(Pki::load_with(&config.data_dir.join("pki"), &names, given)?);
         let token = token::load_or_create(&config.data_dir.join("pki/token"))?;
         let api = ApiServer::new(kubetask_apiserver::Config {
             auth: AuthConfig {
@@ -77,7 +86,9 @@ impl Embedded {
             let (listener, address) = port::bind(&config.data_dir, listen).await?;
             let server = Server::start(self.api.clone(), pki.clone(), listener, ServeOptions::default())
                 .map_err(|source| StartError::Listen { address, source })?;
-            kubeconfig::write(&self.kubeconfig, server.address(), pki.ca_pem(), token)?;
+            // With somebody else's certificate, our own is asked for by its name.
+            let name = config.tls.given.server.is_some().then_some(OWN_NAME);
+            kubeconfig::write(&self.kubeconfig, local(server.address()), pki.ca_pem(), name, token)?;
             self.server = Some(server);
         }
         let options = kubetask_controllers::Options {
@@ -91,7 +102,7 @@ impl Embedded {
         let mut engines: Vec<Arc<dyn ContainerEngine>> = config.engines;
         if engines.is_empty() {
             let options = LocalOptions {
-                hide: vec![config.data_dir.clone()],
+                hide: std::iter::once(config.data_dir.clone()).chain(config.hide).collect(),
                 shim: config.program.clone(),
                 own_binary: config.program.clone(),
                 ..LocalOptions::default()
@@ -107,7 +118,7 @@ impl Embedded {
         let client = self.client_as(&format!("system:node:{}", config.node_name), "kubelet");
         let node = NodeConfig {
             version: config.version,
-            api_server: self.server.as_ref().map(|s| (s.address().ip().to_string(), s.address().port())),
+            api_server: self.address().map(|address| (address.ip().to_string(), address.port())),
             ..NodeConfig::new(client, config.node_name, config.data_dir.join("node"), Arc::new(router))
         };
         let node = Node::start(node).await?;
@@ -126,16 +137,39 @@ impl Embedded {
         Client::new(self.api.service_as(User::admin(user), user_agent), "default")
     }
 
-    /// Where the API is served, if it is.
+    /// Where this machine reaches the API, if it is served.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.server.as_ref().map(Server::address)
+        self.server.as_ref().map(|server| local(server.address()))
     }
 
     /// The kubeconfig for other processes; written when the API is served.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// Takes no new work over the network from here on; what is there goes on.
+    pub fn drain(&self) {
+        self.api.drain();
+    }
+
+    /// Ends the controllers, and then every pod that runs, within `grace`. Returns how many were still running.
+    pub async fn stop_pods(&mut self, grace: Duration) -> usize {
+        // They would make new pods of what ends.
+        if let Some(controllers) = self.controllers.take() {
+            controllers.shutdown().await;
+        }
+        match &self.node {
+            Some(node) => node.stop_pods(grace).await,
+            None => 0,
+        }
+    }
+
+    /// How many pods have containers that run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.node.as_ref().map_or(0, NodeHandle::running)
     }
 
     /// Ends it: no new work, requests in flight finish, everything acknowledged is on disk. Containers go on.
@@ -150,6 +184,15 @@ impl Embedded {
             server.shutdown().await;
         }
         self.store.close().await;
+    }
+}
+
+/// The address by which this machine reaches a listener.
+fn local(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
     }
 }
 

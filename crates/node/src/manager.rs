@@ -63,10 +63,12 @@ impl Manager {
         let stream = watcher(api, watcher::Config::default()).default_backoff();
         pin_mut!(stream);
         let mut seen = HashSet::new();
-        let (stop, shared) = (self.shared.stop.clone(), Arc::clone(&self.shared));
+        let (stop, full) = (self.shared.stop.clone(), self.shared.full.clone());
+        let shared = Arc::clone(&self.shared);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = full.cancelled() => return,
                 event = stream.next() => match event {
                     Some(Ok(watcher::Event::Init)) => seen.clear(),
                     Some(Ok(watcher::Event::InitApply(pod))) => {

@@ -15,6 +15,7 @@ use crate::config::{NodeConfig, NodeError};
 use crate::env::downward::NodeFacts;
 use crate::events::Recorder;
 use crate::logs::notify::Notifier;
+use crate::machine::Event;
 use crate::manager::Manager;
 use crate::names::Layout;
 use crate::objects::ApiObjects;
@@ -22,6 +23,8 @@ use crate::shared::Shared;
 use crate::sources::Sources;
 use crate::{claims, registration, server};
 
+/// What the end of a container that is killed by force may take.
+const KILL: Duration = Duration::from_secs(3);
 /// How long a shutdown waits for what is being written.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -61,6 +64,7 @@ impl Node {
             claims_changed: Notify::new(),
             notifier: Notifier::default(),
             stop,
+            full: CancellationToken::new(),
             tasks: TaskTracker::new(),
             pods: Mutex::default(),
             config,
@@ -84,6 +88,29 @@ impl NodeHandle {
     /// is for the API server in the same process.
     pub fn router(&self) -> Router {
         self.router.clone()
+    }
+
+    /// Takes no further pod and ends those that run, as a kubelet whose node goes down: they are `Failed` with reason
+    /// `Terminated`. Each has its own grace period, at most `grace`. Returns how many were still running at the end.
+    pub async fn stop_pods(&self, grace: Duration) -> usize {
+        self.shared.full.cancel();
+        let pods = self.shared.all();
+        for pod in &pods {
+            // A driver that has just ended has nothing left to end.
+            let _ = pod.events.send(Event::Shutdown(grace));
+        }
+        let all = pods.into_iter().map(|mut pod| async move {
+            let ended = async { pod.view.wait_for(|view| !view.active).await.is_ok() };
+            // The driver's own end drops the view: nothing runs then either.
+            tokio::time::timeout(grace.saturating_add(KILL), ended).await.is_ok()
+        });
+        futures::future::join_all(all).await.into_iter().filter(|ended| !ended).count()
+    }
+
+    /// How many pods have containers that run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.shared.all().iter().filter(|pod| pod.view.borrow().active).count()
     }
 
     /// Ends the node. Containers go on running; the next start finds them.

@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) notifier: Notifier,
     /// Cancelled when the node shuts down.
     pub(crate) stop: CancellationToken,
+    /// Cancelled when no pod is to be taken any more.
+    pub(crate) full: CancellationToken,
     /// Everything that should come to its end before the node is gone.
     pub(crate) tasks: TaskTracker,
     /// Pods by uid.
@@ -86,6 +88,11 @@ impl Shared {
     pub(crate) fn any_pod(&self, like: impl Fn(&PodView) -> bool) -> bool {
         let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         pods.values().any(|handle| like(&handle.view.borrow()))
+    }
+
+    /// All pods.
+    pub(crate) fn all(&self) -> Vec<PodHandle> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Adds or removes a pod.

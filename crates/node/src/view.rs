@@ -21,6 +21,8 @@ pub(crate) struct PodView {
     pub(crate) claims: Vec<String>,
     /// Whether nothing of it will ever run again.
     pub(crate) over: bool,
+    /// Whether any container of it runs or may run.
+    pub(crate) active: bool,
     /// Whether it has no network but its own loopback.
     pub(crate) isolated: bool,
 }
@@ -57,6 +59,7 @@ impl PodView {
             containers: machine.slots().iter().map(|slot| view(machine, slot)).collect(),
             claims: claims::names(pod).map(str::to_owned).collect(),
             over: machine.settled().is_some() && !machine.active(),
+            active: machine.active(),
             isolated: config::isolated(pod),
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::OpenError;
+use crate::options::Locking;
 
 const LOCK: &str = "lock";
 const DATA: &str = "store.redb";
@@ -34,9 +35,16 @@ fn try_for_a_moment(lock: &File) -> Result<(), TryLockError> {
     }
 }
 
+/// Whether the file system has no locks, as some network file systems.
+fn no_locks(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    use rustix::io::Errno;
+    matches!(code, Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS))
+}
+
 impl Dir {
     /// Creates the directory if need be, makes sure that it is a store's or empty, and locks it.
-    pub(crate) fn lock(path: &Path) -> Result<Dir, OpenError> {
+    pub(crate) fn lock(path: &Path, locking: Locking) -> Result<Dir, OpenError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))?;
         foreign(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io("restrict", path))?;
@@ -46,6 +54,9 @@ impl Dir {
             .map_err(io("open", &lock_path))?;
         match try_for_a_moment(&lock) {
             Ok(()) => {}
+            Err(TryLockError::Error(e)) if locking == Locking::WhereSupported && no_locks(&e) => {
+                tracing::info!(path = %path.display(), "the file system has no locks; the lease alone keeps others out");
+            }
             Err(TryLockError::Error(e)) => return Err(io("lock", &lock_path)(e)),
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();

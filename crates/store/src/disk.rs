@@ -249,6 +249,7 @@ impl StorageBackend for FileBackend {
 
 #[cfg(test)]
 mod tests {
+    use crate::options::Locking;
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use bytes::Bytes;
@@ -307,7 +308,7 @@ mod tests {
             let shared = left.clone();
             let opener: Opener =
                 Box::new(move |file| open_database(Failing { inner: FileBackend { file }, left: shared.clone() }));
-            let (mut disk, _) = Disk::open_with(Dir::lock(temp.path()).unwrap(), opener).unwrap();
+            let (mut disk, _) = Disk::open_with(Dir::lock(temp.path(), Locking::Required).unwrap(), opener).unwrap();
             disk.commit(vec![planned(1, 1, "a"), planned(2, 2, "b")], 2).unwrap();
 
             left.store(survive, Ordering::SeqCst);
@@ -319,7 +320,7 @@ mod tests {
             disk.commit(vec![planned(5, 5, "e")], 5).unwrap();
             drop(disk);
 
-            let (_, loaded) = Disk::open(Dir::lock(temp.path()).unwrap()).unwrap();
+            let (_, loaded) = Disk::open(Dir::lock(temp.path(), Locking::Required).unwrap()).unwrap();
             let expected: &[_] =
                 if answer.is_ok() { &[(1, 3), (2, 2), (4, 4), (5, 5)] } else { &[(1, 1), (2, 2), (5, 5)] };
             assert_eq!((contents(&loaded), loaded.revision), (expected.to_vec(), 5), "after {survive}: {answer:?}");
@@ -330,13 +331,13 @@ mod tests {
     #[test]
     fn only_the_last_of_several_changes_is_written() {
         let temp = tempfile::tempdir().unwrap();
-        let (mut disk, _) = Disk::open(Dir::lock(temp.path()).unwrap()).unwrap();
+        let (mut disk, _) = Disk::open(Dir::lock(temp.path(), Locking::Required).unwrap()).unwrap();
         let mut gone = planned(1, 3, "");
         gone.kind = EventKind::Delete;
         disk.commit(vec![planned(1, 1, "a"), planned(1, 2, "b"), gone, planned(4, 4, "c"), planned(4, 5, "d")], 5)
             .unwrap();
         drop(disk);
-        let (_, loaded) = Disk::open(Dir::lock(temp.path()).unwrap()).unwrap();
+        let (_, loaded) = Disk::open(Dir::lock(temp.path(), Locking::Required).unwrap()).unwrap();
         assert_eq!((contents(&loaded), loaded.revision), (vec![(4, 5)], 5));
     }
 }

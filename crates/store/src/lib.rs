@@ -32,6 +32,6 @@ mod writer;
 
 pub use entry::{Cached, Entry, Event, EventKind, Revision};
 pub use error::{ListError, OpenError, TooOld, WaitError, WatchError, WriteError};
-pub use options::{Bake, Change, Expect, ListOptions, Options, Snapshot, Write, Written};
+pub use options::{Bake, Change, Expect, ListOptions, Locking, Options, Permit, Snapshot, Write, Written};
 pub use store::Store;
 pub use watch::Watcher;

@@ -8,7 +8,38 @@ use bytes::Bytes;
 
 use crate::entry::{Entry, Revision};
 
-/// Limits of a store.
+/// What the lock on a store's directory is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Locking {
+    /// A store that cannot be locked is not opened.
+    #[default]
+    Required,
+    /// Something else makes sure that there is one process; file systems without locks are taken as they are.
+    WhereSupported,
+}
+
+/// Whether this process may still write, asked before each commit.
+#[derive(Clone)]
+pub struct Permit(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Permit {
+    /// A permit that holds as long as the function says so. It is called on the writer thread and must be quick.
+    pub fn new(holds: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(holds))
+    }
+
+    pub(crate) fn holds(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Permit").field(&self.holds()).finish()
+    }
+}
+
+/// Limits of a store, and who may write.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The largest value. The default, 2 MiB, is etcd's request limit of 1.5 MiB and room for what a server adds.
@@ -21,6 +52,10 @@ pub struct Options {
     pub history_age: Duration,
     /// How many writes may wait for the writer before `write` itself waits.
     pub queue: usize,
+    /// What the lock on the directory is worth.
+    pub locking: Locking,
+    /// Where something besides the lock says who may write: without it nothing is committed.
+    pub permit: Option<Permit>,
 }
 
 impl Default for Options {
@@ -31,6 +66,8 @@ impl Default for Options {
             history_bytes: 32 << 20,
             history_age: Duration::from_secs(15 * 60),
             queue: 4096,
+            locking: Locking::Required,
+            permit: None,
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct Store {
 impl Store {
     /// Opens the store in `dir`, creating both if need be, and reads all of it into memory. Blocks.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Store, OpenError> {
-        let dir = Dir::lock(dir.as_ref())?;
+        let dir = Dir::lock(dir.as_ref(), options.locking)?;
         let (disk, loaded) = Disk::open(dir)?;
         let state = State::loaded(loaded.revision, loaded.entries, &options);
         Store::start(state, Some(disk), options)

@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::disk::Disk;
 use crate::entry::Revision;
 use crate::error::{OpenError, WriteError};
-use crate::options::{Options, Write, Written};
+use crate::options::{Options, Permit, Write, Written};
 use crate::state::Shared;
 
 /// At most this many transactions share a commit, so that nobody waits long behind a flood.
@@ -32,6 +32,7 @@ struct Writer {
     requests: mpsc::Receiver<Request>,
     revisions: watch::Sender<Revision>,
     max_value_bytes: usize,
+    permit: Option<Permit>,
     /// The last revision given out; runs ahead of the published one after a failed commit.
     revision: Revision,
 }
@@ -46,7 +47,8 @@ pub(crate) fn spawn(
 ) -> Result<(), OpenError> {
     let revision = shared.read().revision();
     let max_value_bytes = options.max_value_bytes;
-    let writer = Writer { shared, disk, requests, revisions, max_value_bytes, revision };
+    let permit = options.permit.clone();
+    let writer = Writer { shared, disk, requests, revisions, max_value_bytes, permit, revision };
     let started = thread::Builder::new().name("store-writer".into()).spawn(move || writer.run());
     started.map(drop).map_err(|source| OpenError::Io { step: "start a thread for", path: "the store".into(), source })
 }
@@ -106,6 +108,13 @@ impl Writer {
         let mut batch = Batch::new(self.revision, self.max_value_bytes, |bucket, key| shared.read().get(bucket, key));
         let answers: Vec<_> = transactions.map(|(writes, reply)| (batch.add(writes), reply)).collect();
         let (planned, revision) = batch.finish();
+        // As late as can be: whoever lost the right to write must not touch the files any more.
+        if !planned.is_empty() && self.permit.as_ref().is_some_and(|permit| !permit.holds()) {
+            for (_, reply) in answers {
+                let _ = reply.send(Err(WriteError::Closed));
+            }
+            return;
+        }
         self.revision = revision;
         if !planned.is_empty() {
             let changes = planned.len();

@@ -51,7 +51,7 @@ fn health(call: &Call, kind: &str, rest: &[&str]) -> Result<Response<Body>> {
         [check] if CHECKS.contains(check) => return Ok(reply::text(StatusCode::OK, "ok")),
         _ => return Err(Failure::page_not_found()),
     }
-    let ready = !call.server.watches.is_cancelled();
+    let ready = !call.server.watches.is_cancelled() && !call.server.draining.is_cancelled();
     if kind == "readyz" && !ready {
         return Ok(reply::text(StatusCode::INTERNAL_SERVER_ERROR, "[-]shutdown failed: the server is shutting down\n"));
     }

@@ -1,8 +1,10 @@
-//! TLS on loopback: the certificate authority, the server's certificate, client certificates, and the accept loop.
+//! TLS: the certificate authority, the server's certificate (our own, or a given one), client certificates, and the accept loop.
 
+mod given;
 mod pki;
 mod serve;
 
-pub use pki::{ClientIdentity, Pki, PkiError};
+pub use given::GivenFiles;
+pub use pki::{ClientIdentity, OWN_NAME, Pki, PkiError};
 pub(crate) use serve::{FromNetwork, PeerUser};
 pub use serve::{ServeOptions, Server};

@@ -8,7 +8,8 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use rcgen::{
@@ -19,7 +20,11 @@ use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::given::{Given, GivenFiles};
 use crate::auth::User;
+
+/// A name that only our own certificate has: who asks for it gets that, whatever else was given.
+pub const OWN_NAME: &str = "kubetask.internal";
 
 const CA_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 365;
@@ -49,6 +54,14 @@ pub enum PkiError {
         #[source]
         source: rcgen::Error,
     },
+    /// A file that somebody brought is of no use.
+    #[error("{}: {why}", path.display())]
+    Given {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// TLS does not take the certificate.
     #[error("the TLS configuration was refused")]
     Tls(#[source] rustls::Error),
@@ -69,7 +82,8 @@ pub struct Pki {
     names: Vec<String>,
     ca_pem: String,
     ca_key: String,
-    resolver: Arc<Resolver>,
+    certificates: Arc<Certificates>,
+    files: GivenFiles,
     service_account_key: String,
 }
 
@@ -83,6 +97,11 @@ impl Pki {
     /// Reads the files of `dir`, making what is missing. `names` are host names and addresses for the server's
     /// certificate beyond those which every Kubernetes API server has.
     pub fn load_or_create(dir: &Path, names: &[String]) -> Result<Self, PkiError> {
+        Self::load_with(dir, names, GivenFiles::default())
+    }
+
+    /// The same with certificates that somebody else made.
+    pub fn load_with(dir: &Path, names: &[String], files: GivenFiles) -> Result<Self, PkiError> {
         fs::create_dir_all(dir).map_err(|source| PkiError::Io { step: "create", path: dir.into(), source })?;
         let mut all: Vec<String> = [
             "localhost",
@@ -92,6 +111,7 @@ impl Pki {
             "kubernetes.default",
             "kubernetes.default.svc",
             "kubernetes.default.svc.cluster.local",
+            OWN_NAME,
         ]
         .map(str::to_owned)
         .into();
@@ -106,8 +126,10 @@ impl Pki {
                 key
             }
         };
-        let pki = Self { dir: dir.into(), names: all, ca_pem, ca_key, resolver: Arc::default(), service_account_key };
+        let certificates = Arc::new(Certificates::default());
+        let pki = Self { dir: dir.into(), names: all, ca_pem, ca_key, certificates, files, service_account_key };
         pki.load_server(fresh)?;
+        pki.load_given()?;
         Ok(pki)
     }
 
@@ -138,12 +160,16 @@ impl Pki {
         Ok(ClientIdentity { certificate, key: key.serialize_pem() })
     }
 
-    /// The TLS configuration of the server: HTTP/2 and HTTP/1.1, client certificates of this authority if presented.
-    pub fn server_config(&self) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+    /// The TLS configuration of the server: HTTP/2 and HTTP/1.1; client certificates of this authority and of the given
+    /// ones, if presented. `loopback`: for connections to a loopback address.
+    pub fn server_config(&self, loopback: bool) -> Result<Arc<rustls::ServerConfig>, PkiError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(self.ca_pem.as_bytes()).flatten() {
             roots.add(certificate).map_err(PkiError::Tls)?;
+        }
+        for certificate in &self.certificates.given().client_authorities {
+            roots.add(certificate.clone()).map_err(PkiError::Tls)?;
         }
         let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .allow_unauthenticated()
@@ -153,14 +179,29 @@ impl Pki {
             .with_safe_default_protocol_versions()
             .map_err(PkiError::Tls)?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(self.resolver.clone());
+            .with_cert_resolver(Arc::new(Chooser { certificates: self.certificates.clone(), loopback }));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 
-    /// Replaces the server's certificate when it expires soon; new connections get the new one.
-    pub fn renew_if_due(&self) -> Result<(), PkiError> {
-        self.load_server(false)
+    /// Replaces the server's certificate when it expires soon, and reads given files again; new connections get the new
+    /// ones. Whether the authorities of clients changed, so that [`Pki::server_config`] has to be asked again.
+    pub fn renew_if_due(&self) -> Result<bool, PkiError> {
+        self.load_server(false)?;
+        self.load_given()
+    }
+
+    /// How often [`Pki::renew_if_due`] should be called.
+    pub(super) fn renewal_interval(&self) -> Duration {
+        Duration::from_secs(if self.files.is_empty() { 6 * 3600 } else { 30 })
+    }
+
+    fn load_given(&self) -> Result<bool, PkiError> {
+        let before = self.certificates.given();
+        let Some(given) = self.files.load(Some(&before))? else { return Ok(false) };
+        let changed = before.client_authorities != given.client_authorities;
+        *self.certificates.given.write().unwrap_or_else(PoisonError::into_inner) = given;
+        Ok(changed)
     }
 
     fn load_server(&self, renew: bool) -> Result<(), PkiError> {
@@ -174,13 +215,14 @@ impl Pki {
             .map_err(|error| PkiError::Tls(rustls::Error::General(error.to_string())))?;
         let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(PkiError::Tls)?;
         let certified = Arc::new(rustls::sign::CertifiedKey::new(chain, key));
-        *self.resolver.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(certified);
+        *self.certificates.own.write().unwrap_or_else(PoisonError::into_inner) = Some(certified);
         Ok(())
     }
 
     fn fits(&self, pem: &str) -> bool {
         lasts(pem, RENEW_DAYS) && {
-            let names = subject_alt_names(pem);
+            let der = CertificateDer::from_pem_slice(pem.as_bytes());
+            let names = der.map(|der| subject_alt_names(&der)).unwrap_or_default();
             self.names.iter().all(|name| names.contains(name))
         }
     }
@@ -214,19 +256,43 @@ impl Pki {
     }
 }
 
-/// Hands the current certificate to each handshake.
+/// The current certificates.
 #[derive(Default)]
-struct Resolver(RwLock<Option<Arc<rustls::sign::CertifiedKey>>>);
+struct Certificates {
+    own: RwLock<Option<Arc<rustls::sign::CertifiedKey>>>,
+    given: RwLock<Given>,
+}
 
-impl std::fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Resolver")
+impl Certificates {
+    fn given(&self) -> Given {
+        self.given.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl rustls::server::ResolvesServerCert for Resolver {
-    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+/// Hands a certificate to each handshake. Pods and commands of this machine come over loopback, by address, and know our
+/// own authority only; everybody else gets the given certificate, where there is one.
+struct Chooser {
+    certificates: Arc<Certificates>,
+    loopback: bool,
+}
+
+impl std::fmt::Debug for Chooser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chooser").field("loopback", &self.loopback).finish_non_exhaustive()
+    }
+}
+
+impl rustls::server::ResolvesServerCert for Chooser {
+    fn resolve(&self, hello: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        let own = || self.certificates.own.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let given = self.certificates.given.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(server) = &given.server else { return own() };
+        match hello.server_name() {
+            Some(OWN_NAME) => own(),
+            Some(name) if server.covers(name) => Some(server.certified.clone()),
+            _ if self.loopback => own(),
+            _ => Some(server.certified.clone()),
+        }
     }
 }
 
@@ -284,9 +350,10 @@ fn lasts(pem: &str, days: i64) -> bool {
     with_certificate(pem, |c| c.validity().not_after.timestamp() > until).unwrap_or(false)
 }
 
-fn subject_alt_names(pem: &str) -> Vec<String> {
+/// Host names and addresses that a certificate is for.
+pub(super) fn subject_alt_names(der: &CertificateDer<'_>) -> Vec<String> {
     use x509_parser::extensions::GeneralName;
-    let names = with_certificate(pem, |certificate| {
+    let names = x509_parser::parse_x509_certificate(der).ok().map(|(_, certificate)| {
         let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
         let names = extension.value.general_names.iter();
         names

@@ -14,12 +14,10 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::Pki;
 use super::pki::user_of;
+use super::{Pki, PkiError};
 use crate::ApiServer;
 use crate::auth::User;
-
-const RENEWAL_CHECK: Duration = Duration::from_secs(6 * 3600);
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -58,9 +56,9 @@ impl Server {
     /// Serves `api` on a listener.
     pub fn start(api: ApiServer, pki: Arc<Pki>, listener: TcpListener, options: ServeOptions) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
-        let config = pki.server_config().map_err(std::io::Error::other)?;
+        let acceptors = Acceptors::new(&pki).map_err(std::io::Error::other)?;
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(api, pki, TlsAcceptor::from(config), listener, options, stop.clone()));
+        let task = tokio::spawn(run(api, pki, acceptors, listener, options, stop.clone()));
         Ok(Self { address, stop, task })
     }
 
@@ -78,30 +76,56 @@ impl Server {
     }
 }
 
+/// What makes TLS of a connection: to a loopback address, and to any other.
+struct Acceptors {
+    loopback: TlsAcceptor,
+    other: TlsAcceptor,
+}
+
+impl Acceptors {
+    fn new(pki: &Pki) -> Result<Self, PkiError> {
+        Ok(Self { loopback: pki.server_config(true)?.into(), other: pki.server_config(false)?.into() })
+    }
+
+    fn of(&self, stream: &TcpStream) -> TlsAcceptor {
+        let loopback = stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+        if loopback { self.loopback.clone() } else { self.other.clone() }
+    }
+
+    /// Looks after the certificates.
+    fn renew(&mut self, pki: &Pki) -> Result<(), PkiError> {
+        if pki.renew_if_due()? {
+            *self = Self::new(pki)?;
+        }
+        Ok(())
+    }
+}
+
 async fn run(
     api: ApiServer,
     pki: Arc<Pki>,
-    acceptor: TlsAcceptor,
+    mut acceptors: Acceptors,
     listener: TcpListener,
     options: ServeOptions,
     stop: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(options.max_connections));
     let graceful = GracefulShutdown::new();
-    let mut renewal = tokio::time::interval(RENEWAL_CHECK);
+    let mut renewal = tokio::time::interval(pki.renewal_interval());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             _ = renewal.tick() => {
-                if let Err(error) = pki.renew_if_due() {
-                    tracing::warn!(%error, "cannot renew the server's certificate");
+                if let Err(error) = acceptors.renew(&pki) {
+                    tracing::warn!(%error, "certificates are not renewed; those in use stay");
                 }
                 continue;
             }
             accepted = accept(&listener, &slots) => accepted,
         };
         let Some((stream, permit)) = accepted else { continue };
-        let (api, acceptor, options, watcher) = (api.clone(), acceptor.clone(), options.clone(), graceful.watcher());
+        let (api, acceptor) = (api.clone(), acceptors.of(&stream));
+        let (options, watcher) = (options.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _permit = permit;
             connection(api, acceptor, stream, &options, watcher).await;

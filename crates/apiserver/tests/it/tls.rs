@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use kube::config::{
     AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
-use kubetask_apiserver::{ApiServer, AuthConfig, Config, Pki, ServeOptions, Server, User};
+use kubetask_apiserver::{ApiServer, AuthConfig, Config, GivenFiles, OWN_NAME, Pki, ServeOptions, Server, User};
 use kubetask_store::{Options, Store};
 
 struct Served {
@@ -21,7 +21,11 @@ struct Served {
 
 async fn serve() -> Result<Served> {
     let dir = tempfile::tempdir()?;
-    let pki = Arc::new(Pki::load_or_create(dir.path(), &["extra.example.test".into()])?);
+    serve_with(dir, GivenFiles::default()).await
+}
+
+async fn serve_with(dir: tempfile::TempDir, given: GivenFiles) -> Result<Served> {
+    let pki = Arc::new(Pki::load_with(&dir.path().join("pki"), &["extra.example.test".into()], given)?);
     let auth = AuthConfig { tokens: vec![("secret".into(), User::admin("admin"))], ..AuthConfig::default() };
     let api = ApiServer::new(Config { auth, ..Config::new(Store::in_memory(Options::default())?) })?;
     api.bootstrap().await?;
@@ -102,5 +106,165 @@ async fn shutdown_ends_watches() -> Result<()> {
     served.server.shutdown().await;
     assert!(started.elapsed() < std::time::Duration::from_secs(4));
     drop(served.dir);
+    Ok(())
+}
+
+/// Somebody else's authority, and what it signs.
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Result<Self> {
+        let key = rcgen::KeyPair::generate()?;
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
+        let certificate = params.self_signed(&key)?;
+        Ok(Self { certificate, issuer: rcgen::Issuer::new(params, key) })
+    }
+
+    fn sign(
+        &self,
+        mut params: rcgen::CertificateParams,
+        usage: rcgen::ExtendedKeyUsagePurpose,
+    ) -> Result<(String, String)> {
+        let key = rcgen::KeyPair::generate()?;
+        params.extended_key_usages = vec![usage];
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+    }
+
+    fn server(&self, name: &str) -> Result<(String, String)> {
+        self.sign(rcgen::CertificateParams::new(vec![name.to_owned()])?, rcgen::ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    fn client(&self, user: &str, groups: &[&str]) -> Result<(String, String)> {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, user);
+        for group in groups {
+            params.distinguished_name.push(rcgen::DnType::OrganizationName, *group);
+        }
+        self.sign(params, rcgen::ExtendedKeyUsagePurpose::ClientAuth)
+    }
+}
+
+/// Shakes hands as a client that trusts these authorities and asks for a name; what it was shown.
+async fn handshake(address: std::net::SocketAddr, ca_pem: &str, name: &str) -> Result<Vec<u8>> {
+    use tokio_rustls::rustls;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let name = rustls::pki_types::ServerName::try_from(name.to_owned())?;
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    Ok(tls.get_ref().1.peer_certificates().unwrap_or_default()[0].to_vec())
+}
+
+#[tokio::test]
+async fn given_certificates_serve_those_who_ask_by_name() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let authority = Authority::new()?;
+    let (crt, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+    let (certificate, private) = authority.server("tasks.example.test")?;
+    std::fs::write(&crt, certificate)?;
+    std::fs::write(&key, private)?;
+    let served = serve_with(dir, GivenFiles { server: Some((crt.clone(), key.clone())), client_ca: None }).await?;
+    let (address, theirs, own) = (served.server.address(), authority.certificate.pem(), served.pki.ca_pem().to_owned());
+    let first = handshake(address, &theirs, "tasks.example.test").await?;
+    // Pods and commands of this machine come by address and know our own authority.
+    handshake(address, &own, "127.0.0.1").await?;
+    handshake(address, &own, OWN_NAME).await?;
+    assert!(handshake(address, &own, "tasks.example.test").await.is_err());
+    // A renewed certificate is used without a restart.
+    let (certificate, private) = authority.server("tasks.example.test")?;
+    std::fs::write(&crt, certificate)?;
+    std::fs::write(&key, private)?;
+    assert!(!served.pki.renew_if_due()?, "clients' authorities are the same");
+    assert_ne!(handshake(address, &theirs, "tasks.example.test").await?, first);
+    // What is of no use is not taken.
+    std::fs::write(&crt, "nothing")?;
+    assert!(served.pki.renew_if_due().is_err());
+    handshake(address, &theirs, "tasks.example.test").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn client_certificates_of_a_given_authority_are_who_they_say() -> Result<()> {
+    use base64::Engine as _;
+    use kube::api::PostParams;
+    let dir = tempfile::tempdir()?;
+    let authority = Authority::new()?;
+    let ca = dir.path().join("clients.crt");
+    std::fs::write(&ca, authority.certificate.pem())?;
+    let served = serve_with(dir, GivenFiles { server: None, client_ca: Some(ca) }).await?;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let auth = |(certificate, key): (String, String)| AuthInfo {
+        client_certificate_data: Some(encode(&certificate)),
+        client_key_data: Some(encode(&key).into()),
+        ..AuthInfo::default()
+    };
+    let admin = client(&served, auth(authority.client("root", &["system:masters"])?)).await?;
+    assert_eq!(count_namespaces(admin.clone()).await?, 4);
+    let viewer = client(&served, auth(authority.client("ann", &["viewers"])?)).await?;
+    let refused = count_namespaces(viewer.clone()).await.unwrap_err().to_string();
+    assert!(refused.contains("User \"ann\" cannot list resource \"namespaces\""), "{refused}");
+    let binding = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "viewers"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "viewers"}],
+    }))?;
+    Api::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>::all(admin).create(&PostParams::default(), &binding).await?;
+    assert_eq!(count_namespaces(viewer).await?, 4);
+    // An authority that nobody named: the handshake fails.
+    let stranger = client(&served, auth(Authority::new()?.client("root", &["system:masters"])?)).await?;
+    assert!(count_namespaces(stranger).await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_drains_takes_no_new_work() -> Result<()> {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::{Patch, PatchParams, PostParams};
+    let dir = tempfile::tempdir()?;
+    let api = ApiServer::new(Config::new(Store::in_memory(Options::default())?))?;
+    api.bootstrap().await?;
+    let pki = Arc::new(Pki::load_or_create(dir.path(), &[])?);
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let server = Server::start(api.clone(), pki.clone(), listener, ServeOptions::default())?;
+    let served = Served { server, pki, dir };
+    let identity = served.pki.client("me", &["system:masters"])?;
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let auth = AuthInfo {
+        client_certificate_data: Some(encode(&identity.certificate)),
+        client_key_data: Some(encode(&identity.key).into()),
+        ..AuthInfo::default()
+    };
+    let network = client(&served, auth).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(network.clone(), "default");
+    let mut map = ConfigMap::default();
+    map.metadata.name = Some("before".into());
+    maps.create(&PostParams::default(), &map).await?;
+    api.drain();
+    map.metadata.name = Some("after".into());
+    let kube::Error::Api(refused) = maps.create(&PostParams::default(), &map).await.unwrap_err() else {
+        anyhow::bail!("a status was expected");
+    };
+    assert_eq!((refused.code, refused.reason.as_str()), (503, "ServiceUnavailable"));
+    // What is there can be read and changed, and who works inside goes on.
+    let change = serde_json::json!({"data": {"k": "v"}});
+    maps.patch("before", &PatchParams::default(), &Patch::Merge(&change)).await?;
+    let inside = kube::Client::new(api.service_as(User::admin("inside"), "test"), "default");
+    Api::<ConfigMap>::namespaced(inside, "default").create(&PostParams::default(), &map).await?;
+    let ready = network.request_text(http::Request::get("/readyz").body(Vec::new())?).await;
+    assert!(ready.unwrap_err().to_string().contains("shutting down"));
+    network.request_text(http::Request::get("/livez").body(Vec::new())?).await?;
     Ok(())
 }

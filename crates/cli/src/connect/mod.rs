@@ -15,7 +15,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-pub use running::{ServerInfo, find as find_running, forget, publish};
+pub use running::{ServerInfo, find as find_running, forget, incarnation, publish};
 
 use crate::args::GlobalArgs;
 use crate::error::{CommandError, CommandResult, chain};

@@ -26,6 +26,10 @@ pub struct ServerInfo {
     pub version: String,
     /// When it started, RFC 3339.
     pub started_at: String,
+    /// Which process of this number it is, on this machine since it started: numbers are given again, above all in
+    /// containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
     /// Whether it ends with the command that started it.
     pub temporary: bool,
 }
@@ -38,9 +42,21 @@ pub fn find(data_dir: &DataDir) -> Option<ServerInfo> {
     let pid = rustix::process::Pid::from_raw(info.pid)?;
     // A process of another user cannot be signalled, but it lives.
     match rustix::process::test_kill_process(pid) {
-        Ok(()) | Err(rustix::io::Errno::PERM) => Some(info),
-        Err(_) => None,
+        Ok(()) | Err(rustix::io::Errno::PERM) => {}
+        Err(_) => return None,
     }
+    let same = info.process.is_none() || incarnation(info.pid).is_none_or(|now| Some(now) == info.process);
+    same.then_some(info)
+}
+
+/// What tells a process from every other of its number: the machine's start, and the process's.
+#[must_use]
+pub fn incarnation(pid: i32) -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; the start time is the 20th word after it.
+    let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned();
+    Some(format!("{}/{started}", boot.trim()))
 }
 
 /// Connects to the running server, if one runs and answers.

@@ -6,13 +6,17 @@ mod memory;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use kube::Client;
-use kubetask_embedded::{Embedded, EmbeddedConfig, Mode, StartError as EmbeddedError};
+use kubetask_api::config::Notifications;
+use kubetask_core::task::Settings;
+use kubetask_embedded::{Embedded, EmbeddedConfig, Mode, Permit, StartError as EmbeddedError, TlsConfig};
 use kubetask_operator::traces::TraceConfig;
 use kubetask_operator::{Operator, OperatorConfig};
 
-use crate::connect::{ServerInfo, forget, publish};
+use crate::connect::{ServerInfo, forget, incarnation, publish};
 use crate::error::{CommandError, chain};
 use crate::paths::DataDir;
 
@@ -25,6 +29,14 @@ pub struct ServerOptions {
     pub passive: bool,
     /// Without the operator: another process brings it.
     pub without_operator: bool,
+    /// Names and certificates.
+    pub tls: TlsConfig,
+    /// Where a lease says who may write: asked before each commit.
+    pub permit: Option<Permit>,
+    /// What agents must not see of this machine, besides the data directory.
+    pub hide: Vec<PathBuf>,
+    /// The webhook of namespaces that name none.
+    pub webhook: Option<String>,
 }
 
 /// Why the server did not start.
@@ -72,6 +84,22 @@ impl LocalServer {
         self.embedded.address().map(|address| format!("https://{address}")).unwrap_or_default()
     }
 
+    /// Ends it: takes no new work, lets writes finish, and ends the agents that run where it is asked to. Returns how many
+    /// go on running.
+    pub async fn drain(mut self, stop: Option<Duration>) -> usize {
+        self.embedded.drain();
+        forget(&self.data_dir);
+        if let Some(operator) = self.operator.take() {
+            operator.shutdown().await;
+        }
+        let left = match stop {
+            Some(grace) => self.embedded.stop_pods(grace).await,
+            None => self.embedded.running(),
+        };
+        self.embedded.shutdown().await;
+        left
+    }
+
     /// Ends it. Agents go on.
     pub async fn shutdown(self) {
         forget(&self.data_dir);
@@ -91,6 +119,9 @@ pub async fn start(data_dir: &DataDir, options: ServerOptions) -> Result<LocalSe
         mode: if options.passive { Mode::Passive } else { Mode::Full },
         listen: (!options.passive).then(|| options.listen.unwrap_or_else(crate::commands::up::default_listen)),
         commit: crate::version::commit().to_owned(),
+        tls: options.tls,
+        permit: options.permit,
+        hide: options.hide,
         ..EmbeddedConfig::new(data_dir.root())
     };
     let embedded = Embedded::start(config).await.map_err(|error| match error {
@@ -107,11 +138,16 @@ pub async fn start(data_dir: &DataDir, options: ServerOptions) -> Result<LocalSe
     }
     if !options.without_operator {
         let traces = TraceConfig::from_env(|name| std::env::var(name).ok());
-        let config = OperatorConfig { traces, ..OperatorConfig::default() };
+        let notifications =
+            options.webhook.map(|url| Notifications { webhook_url: Some(url), ..Notifications::default() });
+        let settings = Settings { notifications, ..Settings::default() };
+        let config = OperatorConfig { traces, settings, ..OperatorConfig::default() };
         server.operator = Some(kubetask_operator::start(server.embedded.client("kubetask"), config));
     }
+    let pid = i32::try_from(std::process::id()).unwrap_or_default();
     let info = ServerInfo {
-        pid: i32::try_from(std::process::id()).unwrap_or_default(),
+        pid,
+        process: incarnation(pid),
         server: server.url(),
         version: crate::version::short().to_owned(),
         started_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),

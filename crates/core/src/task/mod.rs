@@ -55,7 +55,8 @@ const CLUSTER_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 pub fn plan(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) -> Plan {
     let mut plan = decide(status::whole_seconds(now), task, seen, settings);
     if let Some(status) = &mut plan.status {
-        notify::note(task, seen.config.as_deref(), status);
+        let wanted = notify::wanted(seen.config.as_deref(), settings.notifications.as_ref());
+        notify::note(task, wanted, status);
     }
     plan
 }

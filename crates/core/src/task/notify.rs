@@ -7,8 +7,8 @@ use kubetask_api::config::{NotificationEvent, Notifications};
 use kubetask_api::{KubeTaskConfig, Task, TaskPhase, TaskStatus};
 
 /// Notes in a new status what is to be told of it.
-pub(super) fn note(task: &Task, config: Option<&KubeTaskConfig>, status: &mut TaskStatus) {
-    let Some(notifications) = config.and_then(|config| config.spec.notifications.as_ref()) else { return };
+pub(super) fn note(task: &Task, notifications: Option<&Notifications>, status: &mut TaskStatus) {
+    let Some(notifications) = notifications else { return };
     let (was, is) = (task.phase(), status.phase.unwrap_or_default());
     if was == is {
         return;
@@ -22,6 +22,11 @@ pub(super) fn note(task: &Task, config: Option<&KubeTaskConfig>, status: &mut Ta
     if is_wanted(notifications, event) && !status.pending_notifications.contains(&event) {
         status.pending_notifications.push(event);
     }
+}
+
+/// What is wanted in a namespace: what its configuration says, else what holds for all.
+pub fn wanted<'a>(config: Option<&'a KubeTaskConfig>, usual: Option<&'a Notifications>) -> Option<&'a Notifications> {
+    config.and_then(|config| config.spec.notifications.as_ref()).or(usual)
 }
 
 /// Whether somebody wants to be told.
@@ -49,10 +54,14 @@ mod tests {
                 let mut task = Task::new("t", TaskSpec::default());
                 task.status = Some(TaskStatus { phase: Some(was), ..TaskStatus::default() });
                 let mut status = TaskStatus { phase: Some(is), ..TaskStatus::default() };
-                note(&task, events.map(config).as_ref(), &mut status);
+                let config = events.map(config);
+                note(&task, wanted(config.as_ref(), None), &mut status);
                 assert_eq!(status.pending_notifications, expect, "{was} to {is}");
             };
         use NotificationEvent::{Completed, Failed, Started};
+        let usual = Notifications { webhook_url: Some("http://all".into()), ..Notifications::default() };
+        assert_eq!(wanted(None, Some(&usual)), Some(&usual));
+        assert_eq!(wanted(Some(&config(&[Started])), Some(&usual)).map(|wanted| &*wanted.events), Some(&[Started][..]));
         check(TaskPhase::Running, TaskPhase::Failed, None, &[]);
         check(TaskPhase::Running, TaskPhase::Failed, Some(&[]), &[Failed]);
         check(TaskPhase::Pending, TaskPhase::Completed, Some(&[]), &[Completed]);

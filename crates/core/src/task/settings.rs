@@ -1,5 +1,7 @@
 //! What is the same for every Task of one operator.
 
+use kubetask_api::config::Notifications;
+
 /// The agent that is used when neither Task nor Agent names an image.
 pub const DEFAULT_AGENT_IMAGE: &str = "quay.io/zhaoxue/kubetask-agent-gemini:latest";
 /// The repository of our own image. The embedded node recognises it and runs its own binary.
@@ -17,6 +19,8 @@ pub struct Settings {
     pub run_as_user: Option<i64>,
     /// Gives every agent a trace context, and not only those whose Task has one.
     pub traces: bool,
+    /// What is told of Tasks in namespaces whose configuration says nothing about it.
+    pub notifications: Option<Notifications>,
 }
 
 impl Default for Settings {
@@ -27,6 +31,7 @@ impl Default for Settings {
             default_agent_image: DEFAULT_AGENT_IMAGE.to_owned(),
             run_as_user: None,
             traces: false,
+            notifications: None,
         }
     }
 }

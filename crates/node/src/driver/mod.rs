@@ -189,7 +189,7 @@ impl Driver {
             let wake = self.sleep_until();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.publisher.finish().await,
+                () = stop.cancelled() => return self.publisher.finish(&self.shared, &self.machine).await,
                 Some(event) = events.recv() => {
                     self.hear(event);
                     // What is already there is dealt with before anything is published.

@@ -113,11 +113,18 @@ impl Publisher {
         self.clean
     }
 
-    /// Lets the write that is going on come to its end, for a moment.
-    pub(super) async fn finish(mut self) {
-        if self.writing.is_some() {
-            let _ = tokio::time::timeout(Duration::from_secs(2), self.done()).await;
-        }
+    /// Writes what is still to be said, for a moment.
+    pub(super) async fn finish(mut self, shared: &Shared, machine: &Machine) {
+        let all = async {
+            loop {
+                self.step(shared, machine);
+                if self.writing.is_none() {
+                    return;
+                }
+                self.done().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(2), all).await;
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Event {
     Prepared(Result<(), Vec<String>>),
     /// It used more than it may: the kubelet's words for what.
     Evict(String),
+    /// The node ends and takes its pods along: what runs gets at most this long, nothing is started any more.
+    Shutdown(Duration),
     /// Something the pod refers to changed: try again now what failed.
     Poke,
     /// A container runs. `adopted`: it did already before this process began.

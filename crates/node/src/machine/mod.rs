@@ -76,6 +76,8 @@ pub(crate) struct Machine {
     finalized: bool,
     gone: bool,
     cleaned: bool,
+    /// The node ends: what runs gets at most so long.
+    shutdown: Option<Duration>,
     conditions: Vec<PodCondition>,
 }
 
@@ -103,7 +105,7 @@ impl Machine {
             start_time: status.start_time.map_or(now, |time| time.0),
             ending: None,
             stopping_since: None,
-            cut_short: [DEADLINE_EXCEEDED, EVICTED]
+            cut_short: [DEADLINE_EXCEEDED, EVICTED, TERMINATED]
                 .into_iter()
                 .find(|reason| status.reason.as_deref() == Some(*reason))
                 .map(|reason| (reason, status.message.clone().unwrap_or_default())),
@@ -115,6 +117,7 @@ impl Machine {
             finalized: false,
             gone: false,
             cleaned: false,
+            shutdown: None,
             conditions: status.conditions.unwrap_or_default(),
             pod,
         }
@@ -158,6 +161,7 @@ impl Machine {
             Event::Prepared(Err(messages)) => self.mount_failed(now, messages, &mut out),
             Event::Poke => self.poke(now),
             Event::Evict(message) => self.evict(message, &mut out),
+            Event::Shutdown(grace) => self.shut_down(grace),
             Event::Started { slot, attempt, at, adopted } if self.is_current(slot, attempt) => {
                 self.container_started(slot, now, at, adopted, &mut out);
             }
@@ -260,6 +264,14 @@ impl Machine {
         }
     }
 
+    /// The node ends. What runs is ended with it; what does not run yet stays as it is, for the node's next start.
+    fn shut_down(&mut self, grace: Duration) {
+        self.shutdown = Some(grace);
+        if self.active() && self.settled.is_none() && self.cut_short.is_none() {
+            self.cut_short = Some((TERMINATED, TERMINATED_MESSAGE.to_owned()));
+        }
+    }
+
     fn deadline(&self) -> Option<Timestamp> {
         let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
         Some(after(self.start_time, Duration::from_secs(u64::try_from(seconds).ok()?)))
@@ -298,6 +310,7 @@ impl Machine {
                 }
             }
             None if self.settled.is_some() => self.stop_all(now, self.grace(), out),
+            None if self.shutdown.is_some() => {}
             None => self.advance(now, out),
         }
         self.step_stops(now, out);
@@ -392,7 +405,8 @@ impl Machine {
     fn grace(&self) -> Duration {
         let asked = self.pod.metadata.deletion_grace_period_seconds;
         let spec = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-        Duration::from_secs(asked.or(spec).and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30))
+        let grace = Duration::from_secs(asked.or(spec).and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30));
+        self.shutdown.map_or(grace, |most| grace.min(most))
     }
 }
 
@@ -421,6 +435,9 @@ fn as_container(container: EphemeralContainer) -> Container {
 
 const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 const EVICTED: &str = "Evicted";
+/// The kubelet's words for pods that it ends because its node goes down.
+const TERMINATED: &str = "Terminated";
+const TERMINATED_MESSAGE: &str = "Pod was terminated in response to imminent node shutdown.";
 const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
 
 fn after(time: Timestamp, wait: Duration) -> Timestamp {

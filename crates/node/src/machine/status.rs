@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::event::End;
 use super::slot::{Kind, Slot, State, back_off};
-use super::{EVICTED, Machine, Settled, Volumes, full_name};
+use super::{EVICTED, Machine, Settled, TERMINATED, Volumes, full_name};
 use crate::names;
 use crate::qos;
 
@@ -158,7 +158,7 @@ impl Machine {
         if self.bound {
             fresh.push(("PodScheduled", true, None, None));
         }
-        if let Some((EVICTED, message)) = &self.cut_short {
+        if let Some((EVICTED | TERMINATED, message)) = &self.cut_short {
             fresh.push(("DisruptionTarget", true, Some("TerminationByKubelet"), Some(message.clone())));
         }
         let conditions = fresh.into_iter().map(|(type_, status, reason, message)| {

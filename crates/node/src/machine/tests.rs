@@ -52,6 +52,7 @@ impl Scene {
             "bound" => Event::Bound,
             "poke" => Event::Poke,
             "gone" => Event::Gone,
+            "shutdown" => Event::Shutdown(Duration::from_secs(words[1].parse().unwrap())),
             "evict" => Event::Evict(rest(1)),
             "prepared" => Event::Prepared(if rest(1).is_empty() { Ok(()) } else { Err(vec![rest(1)]) }),
             "started" | "adopted" => {

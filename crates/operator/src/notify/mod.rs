@@ -21,6 +21,7 @@ use kubetask_api::config::{NotificationEvent, Notifications};
 use kubetask_api::{Task, reasons};
 use kubetask_core::retention::NOTIFY_WITHIN;
 use kubetask_core::task::EventNote;
+use kubetask_core::task::notify::wanted;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -43,6 +44,8 @@ struct Notifier {
     recorder: Recorder,
     metrics: Metrics,
     http: Http,
+    /// For namespaces that say nothing.
+    usual: Option<Notifications>,
     /// Endpoints that do not answer: how often in a row, and until when they are left alone.
     down: Arc<Mutex<HashMap<String, (u32, Instant)>>>,
 }
@@ -60,9 +63,10 @@ pub(crate) fn notifier(
     recorder: Recorder,
     metrics: Metrics,
     http: Http,
+    usual: Option<Notifications>,
 ) -> (Backlog, BoxFuture<'static, ()>) {
     let counted = metrics.clone();
-    let notifier = Notifier { client, world, recorder, metrics, http, down: Arc::default() };
+    let notifier = Notifier { client, world, recorder, metrics, http, usual, down: Arc::default() };
     let attempt = move |key| -> BoxFuture<'static, Attempt> {
         let notifier = notifier.clone();
         Box::pin(async move {
@@ -87,7 +91,7 @@ impl Notifier {
             return Ok(Attempt::Done);
         }
         let config = self.world.lock().configs.get(&*key.namespace).cloned();
-        let Some(notifications) = config.as_ref().and_then(|config| config.spec.notifications.as_ref()) else {
+        let Some(notifications) = wanted(config.as_deref(), self.usual.as_ref()) else {
             // Nobody wants to be told any more.
             return self.keep(&tasks, &task, &[]).await;
         };

@@ -72,7 +72,9 @@ pub async fn run(
         config.archive.clone(),
         http.clone(),
     );
-    let (notices, notifying) = crate::notify::notifier(client.clone(), world.clone(), recorder.clone(), metrics, http);
+    let usual = config.settings.notifications.clone();
+    let (notices, notifying) =
+        crate::notify::notifier(client.clone(), world.clone(), recorder.clone(), metrics, http, usual);
     pumps.spawn(archiving);
     pumps.spawn(notifying);
     let beside = reconcile::Beside { looks, archives, notices, spans };

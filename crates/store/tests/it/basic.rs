@@ -219,3 +219,23 @@ async fn concurrent_writers_of_one_key_lose_no_update() -> anyhow::Result<()> {
     assert_eq!(store.revision(), 401);
     Ok(())
 }
+
+#[tokio::test]
+async fn without_a_permit_nothing_is_written() -> anyhow::Result<()> {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let dir = tempfile::tempdir()?;
+    let holds = Arc::new(AtomicBool::new(true));
+    let asked = holds.clone();
+    let permit = kubetask_store::Permit::new(move || asked.load(Ordering::Relaxed));
+    let store = Store::open(dir.path(), Options { permit: Some(permit), ..Options::default() })?;
+    put(&store, "b", "one", Expect::Absent, "1").await?;
+    holds.store(false, Ordering::Relaxed);
+    assert!(matches!(put(&store, "b", "two", Expect::Absent, "2").await, Err(WriteError::Closed)));
+    assert!(store.get("b", "two").is_none(), "and nothing of it is to be seen");
+    holds.store(true, Ordering::Relaxed);
+    assert_eq!(put(&store, "b", "three", Expect::Absent, "3").await?.revision, 2);
+    store.close().await;
+    let store = Store::open(dir.path(), Options::default())?;
+    assert_eq!((store.count("b"), store.revision()), (2, 2));
+    Ok(())
+}

@@ -50,6 +50,23 @@ fn eviction_ends_a_pod_for_good() {
 }
 
 #[test]
+fn a_node_that_ends_takes_what_runs_along() {
+    check(
+        &one("Always"),
+        &up("shutdown 3 => Killing: Stopping container main, kill main#0 3s
+             ended main#0 143 =>
+             phase == Failed
+             reason == Terminated
+             message == Pod was terminated in response to imminent node shutdown.
+             conditions.DisruptionTarget.reason == TerminationByKubelet
+             tick =>"),
+    );
+    // What asks for less time gets less; what does not run is neither started nor failed.
+    check(&one("Always"), &up("shutdown 60 => Killing: Stopping container main, kill main#0 5s"));
+    check(&one("Always"), "bound => prepare\nshutdown 3 =>\nprepared =>\ntick =>\nphase == Pending");
+}
+
+#[test]
 fn hooks() {
     let spec =
         one_with("Always", json!({"lifecycle": {"postStart": {"exec": {}}, "preStop": {"sleep": {"seconds": 1}}}}));
