@@ -67,7 +67,7 @@ pub enum Command {
     /// Run tasks and follow them to the end
     Run(commands::run::RunArgs),
     /// Start the embedded server
-    Up(commands::up::UpArgs),
+    Up(Box<commands::up::UpArgs>),
     /// Stop the embedded server; running agents go on
     Down(commands::down::DownArgs),
     /// Run the operator alone, for a cluster (what its Deployment runs)

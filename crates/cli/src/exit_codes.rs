@@ -8,7 +8,11 @@ pub const OK: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// The input is wrong: arguments, manifests. Nothing was changed.
 pub const USAGE: u8 = 2;
-/// The task, or the wait for it, took longer than allowed; as `timeout(1)`.
+/// The task, or the wait for it, took longer than allowed; as `timeout(1)`. Of `kubetask up`: its end took longer than the
+/// grace period, or agents that it was to stop still run.
 pub const TIMEOUT: u8 = 124;
+/// `kubetask up` lost its lease: another server has the data directory now. To be started again, as `EX_TEMPFAIL` of
+/// `sysexits.h`.
+pub const LEASE_LOST: u8 = 75;
 /// Interrupted by Ctrl-C, after the task was stopped; as shells report SIGINT.
 pub const INTERRUPTED: u8 = 130;

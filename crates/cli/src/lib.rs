@@ -52,7 +52,8 @@ pub fn main() -> ExitCode {
         }
     };
     let output = Output::new(cli.global.quiet, cli.global.color);
-    logging::init(cli.global.verbose, log_style(&cli.command));
+    let writer = if matches!(cli.command, Command::Up(_)) { logging::Writer::Stdout } else { logging::Writer::Stderr };
+    logging::init(cli.global.verbose, log_style(&cli.command), writer);
     match run(cli, output) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -78,7 +79,7 @@ fn run(cli: Cli, output: Output) -> CommandResult {
         Command::Relay(args) => block_on(commands::relay::run(&args)),
         Command::Run(args) => block_on(commands::run::run(args, &global, output)),
         Command::Controller(args) => block_on(commands::controller::run(*args, &global)),
-        Command::Up(args) => block_on(commands::up::run(args, &global, output)),
+        Command::Up(args) => block_on(commands::up::run(*args, &global, output)),
         Command::Apply(args) => block_on(commands::apply::run(args, &global, output)),
         Command::Get(args) => block_on(commands::get::run(args, &global, output)),
         Command::Describe(args) => block_on(commands::describe::run(args, &global, output)),
@@ -101,13 +102,14 @@ fn run(cli: Cli, output: Output) -> CommandResult {
 /// How the command logs.
 fn log_style(command: &Command) -> logging::Style {
     use commands::controller::LogFormat;
+    let style = |format: LogFormat| match format {
+        LogFormat::Auto => logging::Style::Server,
+        LogFormat::Json => logging::Style::Json,
+        LogFormat::Text => logging::Style::Text,
+    };
     match command {
-        Command::Up(_) => logging::Style::Server,
-        Command::Controller(args) => match args.log_format {
-            LogFormat::Auto => logging::Style::Server,
-            LogFormat::Json => logging::Style::Json,
-            LogFormat::Text => logging::Style::Text,
-        },
+        Command::Up(args) => style(args.log_format),
+        Command::Controller(args) => style(args.log_format),
         _ => logging::Style::Command,
     }
 }

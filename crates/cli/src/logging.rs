@@ -1,10 +1,12 @@
-//! Logs of what happens inside: on stderr, plain on a terminal, JSON for a server whose stderr is not one.
+//! Logs of what happens inside: plain on a terminal, JSON for a server that has none. Commands and the operator write to
+//! stderr; `kubetask up` writes JSON to stdout, where nothing else of it goes, and text to stderr.
 //!
 //! `RUST_LOG` overrides the level. User-facing words do not go through here.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// Who logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +21,21 @@ pub(crate) enum Style {
     Text,
 }
 
+/// Where JSON goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// To stdout.
+    Stdout,
+    /// To stderr, where text goes.
+    Stderr,
+}
+
 /// Sets up logging.
-pub(crate) fn init(verbose: u8, style: Style) {
+pub(crate) fn init(verbose: u8, style: Style, writer: Writer) {
     let server = style != Style::Command;
     let json = match style {
         Style::Json => true,
+        Style::Server if writer == Writer::Stdout => !std::io::stdout().is_terminal(),
         Style::Server => !std::io::stderr().is_terminal(),
         Style::Text | Style::Command => false,
     };
@@ -35,12 +47,18 @@ pub(crate) fn init(verbose: u8, style: Style) {
         _ => "debug,hyper=info,rustls=info,h2=info",
     };
     let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(true);
     // A second subscriber cannot be; there is none before.
     let _ = if json {
         // The span of a Task carries its identity; those around it say nothing more.
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        let writer = match writer {
+            Writer::Stdout => BoxMakeWriter::new(std::io::stdout),
+            Writer::Stderr => BoxMakeWriter::new(std::io::stderr),
+        };
+        let builder = builder.with_writer(writer).json();
+        builder.flatten_event(true).with_current_span(true).with_span_list(false).try_init()
     } else {
+        let builder = builder.with_writer(std::io::stderr);
         builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).try_init()
     };
 }

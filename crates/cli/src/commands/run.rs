@@ -87,13 +87,7 @@ pub async fn run(args: RunArgs, global: &GlobalArgs, output: Output) -> CommandR
     // Everything that can be wrong with the input is found before a server is started.
     let request = submit::Request::from_args(&args)?;
     if args.detach && global.context.is_none() && global.kubeconfig.is_none() && !global.current_context {
-        let up = super::up::UpArgs {
-            detach: true,
-            listen: super::up::default_listen(),
-            own_session: false,
-            without_operator: false,
-        };
-        super::up::run(up, global, Output { quiet: true, ..output }).await?;
+        super::up::background(global, Output { quiet: true, ..output })?;
     }
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

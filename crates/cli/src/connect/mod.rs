@@ -93,14 +93,25 @@ pub async fn cluster(global: &GlobalArgs) -> CommandResult<Option<(Client, Strin
     if global.context.is_none() && global.kubeconfig.is_none() && !global.current_context {
         return Ok(None);
     }
-    let kubeconfig = read_kubeconfig(global.kubeconfig.as_deref())?;
     let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|e| CommandError::usage(format!("kubeconfig: {}", chain(&e))))?;
+    let config = config_of(global.kubeconfig.as_deref(), &options).await?;
     let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config)?;
     Ok(Some((client, namespace)))
+}
+
+/// The cluster of a kubeconfig's current context.
+///
+/// # Errors
+/// When the file is not there or not usable.
+pub async fn from_kubeconfig(path: &Path) -> CommandResult<Client> {
+    Ok(Client::try_from(config_of(Some(path), &KubeConfigOptions::default()).await?)?)
+}
+
+async fn config_of(path: Option<&Path>, options: &KubeConfigOptions) -> CommandResult<kube::Config> {
+    kube::Config::from_custom_kubeconfig(read_kubeconfig(path)?, options)
+        .await
+        .map_err(|e| CommandError::usage(format!("kubeconfig: {}", chain(&e))))
 }
 
 fn read_kubeconfig(path: Option<&Path>) -> CommandResult<Kubeconfig> {

@@ -10,6 +10,7 @@ mod controller;
 mod convert;
 mod crash;
 mod cron;
+mod daemon;
 mod deploy;
 mod docker;
 mod examples;

@@ -169,12 +169,12 @@ impl ControllerArgs {
     }
 }
 
-fn pod_namespace() -> Option<String> {
+pub(crate) fn pod_namespace() -> Option<String> {
     let text = std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok()?;
     Some(text.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "kubetask".to_owned() } else { name }
 }

@@ -115,12 +115,25 @@ fn daemon_manifests_are_what_kubernetes_and_the_command_read() {
         "every field is one that Kubernetes knows"
     );
     let container = &set["spec"]["template"]["spec"]["containers"][0];
-    for command in [&container["args"], &container["livenessProbe"]["exec"]["command"]] {
-        let words = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap());
-        parses(words.filter(|word| *word != "kubetask"));
+    parses(container["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()));
+    // Every variable that is set is one that the command reads.
+    let up = machine_help();
+    for variable in container["env"].as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        assert!(matches!(name, "POD_UID" | "POD_IP") || up.contains(&format!("[env: {name}")), "{name}");
     }
+    for (probe, path) in [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
+        assert_eq!(container[probe]["httpGet"]["path"], path);
+    }
+    let (requests, limits) = (&container["resources"]["requests"], &container["resources"]["limits"]);
+    assert!(["cpu", "memory"].iter().all(|what| requests[what].is_string() && limits[what].is_string()));
     let image = container["image"].as_str().unwrap();
     assert!(image.ends_with(concat!(":", env!("CARGO_PKG_VERSION"))), "{image}");
+}
+
+/// What `kubetask up --help` says.
+fn machine_help() -> String {
+    crate::machine::Machine::new().kubetask(&["up", "--help"]).ok().stdout
 }
 
 /// Whether the command line of this build takes these words.
