@@ -166,11 +166,23 @@ pub struct RepositoryContext {
     /// What the remote asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<RepositoryCredentials>,
+    /// Work that the remote does not have, put on top of the commit of `ref`: what `kubetask run --repo --carry` takes along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<RepositoryWork>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "serde's default has the field's type")]
 fn one() -> Option<i32> {
     Some(1)
+}
+
+/// Work on a repository that its remote does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryWork {
+    /// A Secret with `bundle`, a Git bundle. Its branch (or HEAD) is checked out; the differences to
+    /// `refs/kubetask/work`, where it has that, stay uncommitted.
+    pub secret_ref: SecretName,
 }
 
 /// Credentials of a Git remote.

@@ -5,7 +5,7 @@
 
 mod adhoc;
 mod desktop;
-mod repository;
+pub mod repository;
 mod submit;
 
 pub(crate) use submit::random_suffix;
@@ -53,9 +53,9 @@ pub struct RunArgs {
     /// Let the agent work on this git checkout [default: the one around the working directory]
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = ".", requires = "prompt")]
     pub repo: Option<PathBuf>,
-    /// Take uncommitted (and, for a cluster, unpushed) work along
-    #[arg(long, requires = "repo")]
-    pub carry: bool,
+    /// Take uncommitted (and, for a cluster, unpushed) work along: as a bundle beside the task, or as a branch that is pushed
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "bundle", requires = "repo")]
+    pub carry: Option<repository::Carry>,
     /// Name of the task [default: generated]
     #[arg(long, value_name = "NAME", conflicts_with = "filename")]
     pub name: Option<String>,

@@ -15,6 +15,12 @@ pub const SECRETS_DIR: &str = "/kubetask/secrets";
 pub const OUT_DIR: &str = "/kubetask/out";
 /// Where a repository's credentials are mounted: the keys of its Secret as files.
 pub const CREDENTIALS_DIR: &str = "/kubetask/credentials";
+/// Where the Secret with a repository's carried work is mounted.
+pub const WORK_DIR: &str = "/kubetask/work";
+/// The key and file of the carried work: a Git bundle.
+pub const BUNDLE_KEY: &str = "bundle";
+/// The ref of a bundle whose differences to the checked out commit stay uncommitted.
+pub const WORK_REF: &str = "refs/kubetask/work";
 
 /// A repository to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +38,9 @@ pub struct GitJob {
     /// A directory with `token`, with `username` and `password`, or with `ssh-privatekey` and perhaps `known_hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<String>,
+    /// A Git bundle with work to put on top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<String>,
 }
 
 impl GitJob {
@@ -105,7 +114,14 @@ mod tests {
     #[test]
     fn local_directories_of_urls() {
         let check = |url: &str, expect: Option<&str>| {
-            let job = GitJob { url: url.to_owned(), ref_: None, path: String::new(), depth: 1, credentials: None };
+            let job = GitJob {
+                url: url.to_owned(),
+                ref_: None,
+                path: String::new(),
+                depth: 1,
+                credentials: None,
+                work: None,
+            };
             assert_eq!(job.local_directory(), expect, "{url}");
         };
         check("file:///home/me/project", Some("/home/me/project"));

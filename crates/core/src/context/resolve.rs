@@ -61,6 +61,8 @@ pub struct Checkout {
     pub git: GitJob,
     /// The Secret with its credentials.
     pub credentials: Option<String>,
+    /// The Secret with work to put on top.
+    pub work: Option<String>,
 }
 
 /// A request header whose value is a Secret's key.
@@ -256,17 +258,22 @@ impl<'a> Collected<'a> {
         if let Some(name) = credentials.as_ref().filter(|name| !lookup.secrets.contains_key(*name)) {
             return self.wait(Waiting::SecretMissing { name: name.clone() });
         }
+        let work = repository.work.as_ref().map(|work| work.secret_ref.name.clone());
+        if let Some(name) = work.as_ref().filter(|name| !lookup.secrets.contains_key(*name)) {
+            return self.wait(Waiting::SecretMissing { name: name.clone() });
+        }
         let git = GitJob {
             url,
             ref_: repository.ref_.clone(),
             path,
             depth: repository.depth.unwrap_or(1),
             credentials: credentials.is_some().then(|| fetch::CREDENTIALS_DIR.to_owned()),
+            work: work.is_some().then(|| format!("{}/{}", fetch::WORK_DIR, fetch::BUNDLE_KEY)),
         };
         if let Some(directory) = git.local_directory().filter(|directory| !is_clean(directory)) {
             return self.invalid(format!("url: {directory:?} is not a clean path"));
         }
-        self.repositories.push(Checkout { git, credentials });
+        self.repositories.push(Checkout { git, credentials, work });
     }
 
     fn remote(&mut self, remote: &'a RemoteFileContext, lookup: &Lookup<'a>) {

@@ -90,8 +90,11 @@ impl<'a> Found<'a> {
         if let Some(file) = &context.file {
             self.source(&file.source);
         }
-        if let Some(credentials) = context.repository.as_ref().and_then(|r| r.credentials.as_ref()) {
-            self.add(RefKind::Secret, &credentials.secret_ref.name, false, false);
+        if let Some(repository) = &context.repository {
+            let credentials = repository.credentials.as_ref().map(|credentials| &credentials.secret_ref);
+            for secret in credentials.into_iter().chain(repository.work.as_ref().map(|work| &work.secret_ref)) {
+                self.add(RefKind::Secret, &secret.name, false, false);
+            }
         }
         for header in context.remote_file.iter().flat_map(|r| &r.headers) {
             if let Some(from) = &header.value_from {

@@ -111,9 +111,14 @@ impl Volumes {
                 let source = HostPathVolumeSource { path: directory.to_owned(), type_: Some("Directory".to_owned()) };
                 self.volumes.push(Volume { name, host_path: Some(source), ..Volume::default() });
             }
-            if let Some(secret) = &checkout.credentials {
-                let name = format!("repository-{index}-credentials");
-                mounts.push(read_only(mount(&name, fetch::CREDENTIALS_DIR)));
+            let secrets = [
+                ("credentials", fetch::CREDENTIALS_DIR, &checkout.credentials),
+                ("work", fetch::WORK_DIR, &checkout.work),
+            ];
+            for (what, directory, secret) in secrets {
+                let Some(secret) = secret else { continue };
+                let name = format!("repository-{index}-{what}");
+                mounts.push(read_only(mount(&name, directory)));
                 let source = SecretVolumeSource {
                     secret_name: Some(secret.clone()),
                     default_mode: Some(0o400),

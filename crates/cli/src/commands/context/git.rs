@@ -4,6 +4,8 @@
 //! transports that a context may name are allowed. Credentials go through `GIT_ASKPASS` and `GIT_SSH_COMMAND`, so that
 //! they stand neither in an argument nor in the checkout's configuration.
 
+mod work;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -46,15 +48,38 @@ pub(super) fn askpass() -> Option<String> {
     }
 }
 
+/// In `.git` as long as the checkout is not complete: an attempt that failed half way is no checkout to be left alone.
+const UNFINISHED: &str = "kubetask-unfinished";
+
 fn clone(job: &GitJob) -> Result<(), String> {
     let path = Path::new(&job.path);
     std::fs::create_dir_all(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    if path.join(".git").exists() {
+    let unfinished = path.join(".git").join(UNFINISHED);
+    if path.join(".git").exists() && !unfinished.exists() {
         // The workspace was kept from an attempt before: what is in it is the user's.
         return Ok(());
     }
     git(job, &["init", "--quiet", "--initial-branch=main", "--template="])?;
+    std::fs::write(&unfinished, "").map_err(|e| format!("{}: {e}", unfinished.display()))?;
+    // What an attempt before has left of it.
+    let _ = git(job, &["remote", "remove", "origin"]);
     git(job, &["remote", "add", "origin", &job.url])?;
+    check_out(job)?;
+    if let Some(bundle) = &job.work {
+        work::put_on_top(job, bundle).map_err(|why| format!("the work that was carried along: {why}"))?;
+    }
+    std::fs::remove_file(&unfinished).map_err(|e| format!("{}: {e}", unfinished.display()))
+}
+
+/// What an init container does for such a job.
+#[cfg(test)]
+pub(crate) fn clone_for_tests(url: &str, ref_: Option<&str>, path: &Path, work: &Path) -> Result<(), String> {
+    let text = |path: &Path| path.display().to_string();
+    let (ref_, work) = (ref_.map(str::to_owned), Some(text(work)));
+    clone(&GitJob { url: url.to_owned(), ref_, path: text(path), depth: 1, credentials: None, work })
+}
+
+fn check_out(job: &GitJob) -> Result<(), String> {
     let wanted = job.ref_.as_deref().unwrap_or("HEAD");
     let depth = format!("--depth={}", job.depth);
     let fetch = |reference: &str, shallow: bool| {
@@ -206,6 +231,7 @@ mod tests {
             path: path.display().to_string(),
             depth,
             credentials: None,
+            work: None,
         };
         clone(&job).unwrap();
         assert_eq!(std::fs::read_to_string(path.join("f")).unwrap().trim(), content);
@@ -240,10 +266,32 @@ mod tests {
                 path: target.path().join("r").display().to_string(),
                 depth: 1,
                 credentials: None,
+                work: None,
             };
             clone(&job).unwrap();
             assert_eq!(std::fs::read_to_string(target.path().join("r/f")).unwrap().trim(), "one");
         }
+    }
+
+    #[test]
+    fn an_attempt_that_failed_half_way_is_made_again() {
+        let target = tempfile::tempdir().unwrap();
+        let path = target.path().join("repo");
+        let upstream = upstream();
+        let away = target.path().join("away");
+        let mut job = GitJob {
+            url: format!("file://{}", away.display()),
+            ref_: None,
+            path: path.display().to_string(),
+            depth: 1,
+            credentials: None,
+            work: None,
+        };
+        clone(&job).unwrap_err();
+        assert!(path.join(".git").exists());
+        job.url = format!("file://{}", upstream.path().display());
+        clone(&job).unwrap();
+        assert_eq!(std::fs::read_to_string(path.join("f")).unwrap().trim(), "two");
     }
 
     #[test]
@@ -254,6 +302,7 @@ mod tests {
             path: tempfile::tempdir().unwrap().path().join("r").display().to_string(),
             depth: 1,
             credentials: None,
+            work: None,
         };
         let why = clone(&job).unwrap_err();
         assert!(!why.contains("secret"), "{why}");

@@ -6,6 +6,9 @@
 mod fetch;
 mod git;
 
+#[cfg(test)]
+pub(crate) use git::clone_for_tests;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};

@@ -2,13 +2,18 @@
 //! Task needs no checkout of its own.
 //!
 //! The embedded server's node sees the directory and clones from it. A cluster does not: it gets the remote's URL and a
-//! commit that the remote has. `--carry` takes uncommitted work along, as a commit that no branch of the checkout has:
-//! for the embedded server it stays in the checkout's store, for a cluster it is pushed as the branch `kubetask/TASK`.
+//! commit that the remote has. `--carry` takes the rest along. For the embedded server that is a commit in the checkout's
+//! store, which no branch has; for a cluster a bundle in a Secret, which [`bundle`] makes; with `--carry=push` a branch of
+//! the remote, `kubetask/TASK`.
+
+pub(super) mod bundle;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::ValueEnum;
 use kubetask_api::Context;
+use kubetask_api::context::{RepositoryWork, SecretName};
 use serde_json::json;
 
 use crate::error::{CommandError, CommandResult};
@@ -33,6 +38,17 @@ pub(super) struct Checkout {
 pub(super) struct Resolved {
     pub context: Context,
     pub warnings: Vec<String>,
+    /// Work that the context refers to; it has to be on the server before the Task.
+    pub bundle: Option<Vec<u8>>,
+}
+
+/// How work that the remote does not have reaches a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Carry {
+    /// In a Secret beside the Task.
+    Bundle,
+    /// As a branch of the remote.
+    Push,
 }
 
 /// Looks at the checkout around a directory.
@@ -96,14 +112,14 @@ impl Checkout {
                 self.top.display()
             ))
         })?;
-        Ok(Resolved { context: self.context(&format!("file://{top}"), &commit)?, warnings })
+        Ok(Resolved { context: self.context(&format!("file://{top}"), &commit)?, warnings, bundle: None })
     }
 
     /// The context for a server that sees the remote only.
     ///
     /// # Errors
     /// When there is no remote that it could see, or the work cannot be carried.
-    pub(super) fn elsewhere(&self, carry: bool, task: &str) -> CommandResult<Resolved> {
+    pub(super) fn elsewhere(&self, carry: Option<Carry>, task: &str) -> CommandResult<Resolved> {
         let shown = self.top.display();
         let (name, url) = self.remote.as_ref().ok_or_else(|| {
             CommandError::usage(format!("{shown}: the checkout has no remote, and a cluster does not see this machine"))
@@ -123,18 +139,29 @@ impl Checkout {
             ));
         }
         let all_there = self.pushed.as_ref() == Some(&self.commit);
-        if carry && (self.changes > 0 || !all_there) {
+        let wanted = carry.filter(|_| self.changes > 0 || !all_there);
+        if wanted == Some(Carry::Push) {
             let commit = if self.changes > 0 { self.snapshot()? } else { self.commit.clone() };
             let branch = format!("kubetask/{task}");
             git(&self.top, &["push", "--quiet", name, &format!("{commit}:refs/heads/{branch}")])
                 .map_err(|why| CommandError::failure(format!("cannot push the work to carry: {why}")))?;
             warnings.push(format!("pushed your work to {name} as branch {branch}"));
-            return Ok(Resolved { context: self.context(&url, &commit)?, warnings });
+            return Ok(Resolved { context: self.context(&url, &commit)?, warnings, bundle: None });
         }
         let Some(pushed) = &self.pushed else {
             return Err(CommandError::usage(format!("{shown}: nothing of this history is at the remote {name}"))
-                .hint("push it, or let --carry do so"));
+                .hint("push it, or let --carry=push do so"));
         };
+        if wanted == Some(Carry::Bundle) {
+            let work = (self.changes > 0).then(|| self.snapshot()).transpose()?;
+            let bundle = bundle::make(self, pushed, work.as_deref())?;
+            let mut context = self.context(&url, pushed)?;
+            if let Some(repository) = &mut context.repository {
+                let secret_ref = SecretName { name: bundle::secret_name(task) };
+                repository.work = Some(RepositoryWork { secret_ref });
+            }
+            return Ok(Resolved { context, warnings, bundle: Some(bundle) });
+        }
         if !all_there {
             let on = self.branch.as_deref().unwrap_or("HEAD");
             warnings.push(format!(
@@ -145,7 +172,7 @@ impl Checkout {
         if self.changes > 0 {
             warnings.push(format!("{} not part of it; --carry takes them along", uncommitted(self.changes)));
         }
-        Ok(Resolved { context: self.context(&url, pushed)?, warnings })
+        Ok(Resolved { context: self.context(&url, pushed)?, warnings, bundle: None })
     }
 
     fn context(&self, url: &str, commit: &str) -> CommandResult<Context> {
@@ -233,7 +260,7 @@ mod tests {
     }
 
     /// A remote, a checkout with one pushed commit, and what git needs to know.
-    fn checkout(script: &str) -> Option<(tempfile::TempDir, Checkout)> {
+    pub(super) fn checkout(script: &str) -> Option<(tempfile::TempDir, Checkout)> {
         let dir = tempfile::tempdir().unwrap();
         let setup = format!(
             "set -e; git init -q --bare remote.git; git init -q -b main work; cd work; git config user.name a; \
@@ -252,7 +279,7 @@ mod tests {
     }
 
     /// As if the remote could be reached from anywhere.
-    fn reachable(mut checkout: Checkout) -> Checkout {
+    pub(super) fn reachable(mut checkout: Checkout) -> Checkout {
         checkout.remote = Some(("origin".to_owned(), "https://git.example/a.git".to_owned()));
         checkout
     }
@@ -266,7 +293,7 @@ mod tests {
     fn what_is_pushed_needs_no_word() {
         let Some((_dir, checkout)) = checkout("") else { return };
         let checkout = reachable(checkout);
-        let resolved = checkout.elsewhere(false, "t").unwrap();
+        let resolved = checkout.elsewhere(None, "t").unwrap();
         assert_eq!(wanted(&resolved), ("https://git.example/a.git".to_owned(), checkout.commit.clone()));
         assert!(resolved.warnings.is_empty());
         assert!(checkout.here(false).unwrap().warnings.is_empty());
@@ -279,7 +306,7 @@ mod tests {
             return;
         };
         let checkout = reachable(checkout);
-        let resolved = checkout.elsewhere(false, "t").unwrap();
+        let resolved = checkout.elsewhere(None, "t").unwrap();
         assert_eq!(resolved.warnings.len(), 2);
         assert!(resolved.warnings[0].contains("main has commits that origin does not have"), "{resolved:?}");
         assert!(resolved.warnings[1].contains("2 uncommitted changes are not part of it"), "{resolved:?}");
@@ -302,7 +329,7 @@ mod tests {
         assert_eq!(git(&checkout.top, &["status", "--porcelain"]).unwrap(), before);
         assert_eq!(git(&checkout.top, &["rev-parse", "HEAD"]).unwrap(), checkout.commit);
         // A remote that is a directory of this machine is of no use to a cluster.
-        let refused = checkout.elsewhere(true, "t").unwrap_err();
+        let refused = checkout.elsewhere(Some(Carry::Bundle), "t").unwrap_err();
         assert!(refused.lines[0].contains("a directory of this machine"), "{refused:?}");
         drop(dir);
     }
@@ -312,7 +339,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(look(dir.path()).unwrap_err().lines[0].contains("not a git repository"));
         let Some((_dir, checkout)) = checkout("git remote remove origin") else { return };
-        assert!(checkout.elsewhere(false, "t").unwrap_err().lines[0].contains("no remote"));
+        assert!(checkout.elsewhere(None, "t").unwrap_err().lines[0].contains("no remote"));
         checkout.here(false).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
+use kubetask_api::agent::Agent;
 use kubetask_api::{Task, TaskSpec};
 use serde_json::Value;
 
@@ -102,15 +103,17 @@ pub(super) async fn submit(
         Request::Prompt(prompt) => {
             let name = args.name.clone().unwrap_or_else(generated_name);
             let mut contexts = Vec::new();
+            let mut bundle = None;
             if let Some(directory) = &args.repo {
                 let checkout = repository::look(directory)?;
-                let resolved = if connection.cluster {
+                let resolved = if connection.cluster || runs_elsewhere(connection, args).await? {
                     checkout.elsewhere(args.carry, &name)?
                 } else {
-                    checkout.here(args.carry)?
+                    checkout.here(args.carry.is_some())?
                 };
                 resolved.warnings.iter().for_each(|warning| output.warn(warning));
                 contexts.push(resolved.context);
+                bundle = resolved.bundle;
             }
             let task = Task {
                 metadata: ObjectMeta { name: Some(name), annotations: trace_annotation(), ..ObjectMeta::default() },
@@ -123,11 +126,23 @@ pub(super) async fn submit(
                 },
                 status: None,
             };
-            let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-            let task = Api::<Task>::namespaced(connection.client.clone(), &namespace).create(&params, &task).await?;
+            let client = &connection.client;
+            let task = if let Some(bundle) = bundle {
+                repository::bundle::submit(client, &namespace, bundle, &task).await?
+            } else {
+                let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+                Api::<Task>::namespaced(client.clone(), &namespace).create(&params, &task).await?
+            };
             Ok(vec![submitted(&task)])
         }
     }
+}
+
+/// Whether the Agent runs on another cluster, which sees nothing of this machine.
+async fn runs_elsewhere(connection: &Connection, args: &RunArgs) -> CommandResult<bool> {
+    let agents: Api<Agent> = Api::namespaced(connection.client.clone(), &connection.namespace);
+    let agent = agents.get_opt(args.agent.as_deref().unwrap_or("default")).await?;
+    Ok(agent.is_some_and(|agent| agent.spec.cluster.is_some()))
 }
 
 async fn submit_manifests(
