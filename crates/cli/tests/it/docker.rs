@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::machine::{Machine, eventually, require};
 
-const IMAGE: &str = "kubetask-test/agent:1";
+pub(crate) const IMAGE: &str = "kubetask-test/agent:1";
 
 fn docker(args: &[&str]) -> Option<String> {
     let out = Command::new("docker").args(args).output().ok()?;
@@ -13,7 +13,7 @@ fn docker(args: &[&str]) -> Option<String> {
 }
 
 /// A machine whose server runs, and the image of a very small agent; `None` where there is no daemon.
-fn machine() -> Option<Machine> {
+pub(crate) fn machine() -> Option<Machine> {
     let busybox = "/bin/busybox";
     let there = docker(&["info"]).is_some() && std::path::Path::new(busybox).exists();
     // Where no daemon can run, `.ci/run` says so.
@@ -37,9 +37,9 @@ fn machine() -> Option<Machine> {
 }
 
 /// Containers that the data directory's engine has, running or ended.
-fn containers(machine: &Machine) -> Vec<String> {
+pub(crate) fn containers(machine: &Machine) -> Vec<String> {
     let label = format!("label=io.kubetask.engine.scope={}", machine.data_dir().join("docker").display());
-    let listed = docker(&["ps", "-aq", "--filter", &label]).unwrap();
+    let listed = docker(&["ps", "-aq", "--filter", &label]).unwrap_or_default();
     listed.lines().map(str::to_owned).collect()
 }
 

@@ -11,6 +11,7 @@ pub(crate) const KUBETASK: &str = env!("CARGO_BIN_EXE_kubetask");
 pub(crate) struct Machine {
     dir: tempfile::TempDir,
     server: Option<Child>,
+    temporary: Option<PathBuf>,
 }
 
 /// What a command printed and how it ended.
@@ -50,7 +51,7 @@ impl From<Output> for Outcome {
 impl Machine {
     /// A machine on which nothing has run yet.
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::Builder::new().prefix("kt").tempdir().unwrap(), server: None }
+        Self { dir: tempfile::Builder::new().prefix("kt").tempdir().unwrap(), server: None, temporary: None }
     }
 
     /// A machine whose server runs.
@@ -62,6 +63,14 @@ impl Machine {
 
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// A directory of their own for temporary files of all that is started from here on.
+    pub(crate) fn temporary_files(&mut self) -> PathBuf {
+        let path = self.path("tmp");
+        std::fs::create_dir_all(&path).unwrap();
+        self.temporary = Some(path.clone());
+        path
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
@@ -83,6 +92,9 @@ impl Machine {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(KUBETASK);
         command.args(args).env("KUBETASK_DATA_DIR", self.data_dir()).env_remove("KUBECONFIG").env("NO_COLOR", "1");
+        if let Some(path) = &self.temporary {
+            command.env("TMPDIR", path);
+        }
         command
     }
 
@@ -131,6 +143,12 @@ impl Machine {
         let mut child = self.server.take().expect("a server runs");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// `kill -9` of the server, and another one.
+    pub(crate) fn restart(&mut self) {
+        self.kill_server();
+        self.start();
     }
 
     /// SIGTERM to the server; returns its exit code.

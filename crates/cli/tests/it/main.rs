@@ -16,6 +16,7 @@ mod docker;
 mod examples;
 mod interact;
 mod kubectl;
+mod leaks;
 mod machine;
 mod other_cluster;
 mod pages;
