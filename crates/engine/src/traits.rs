@@ -138,12 +138,31 @@ pub struct ImageProgress {
     pub total_bytes: Option<u64>,
 }
 
+/// What a registry asks for.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RegistryCredentials {
+    /// The registry, as it was named where the credentials were found.
+    pub server: String,
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+    /// A token instead of both.
+    pub identity_token: Option<String>,
+}
+
+impl std::fmt::Debug for RegistryCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryCredentials").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
 /// An image to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildSpec {
     /// Name and tag of the image.
     pub image: String,
-    /// Directory with everything that the build may use; all of it is sent.
+    /// Directory with everything that the build may use; what its `.dockerignore` does not leave out is sent.
     pub context: PathBuf,
     /// The build's description, relative to `context`; `None`: `Dockerfile`.
     pub dockerfile: Option<PathBuf>,
@@ -167,6 +186,19 @@ pub trait ContainerEngine: Send + Sync + 'static {
     async fn pull_image(&self, image: &str, policy: PullPolicy, progress: mpsc::Sender<ImageProgress>) -> Result<()> {
         drop(progress);
         self.ensure_image(image, policy).await
+    }
+
+    /// As [`pull_image`](Self::pull_image), with credentials for the image's registry: each is tried, until one is good
+    /// enough. Engines that fetch nothing themselves need none.
+    async fn pull_image_as(
+        &self,
+        image: &str,
+        policy: PullPolicy,
+        credentials: &[RegistryCredentials],
+        progress: mpsc::Sender<ImageProgress>,
+    ) -> Result<()> {
+        let _ = credentials;
+        self.pull_image(image, policy, progress).await
     }
 
     /// Builds an image; the builder's output goes to `output` line by line.

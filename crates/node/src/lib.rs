@@ -37,6 +37,7 @@ mod qos;
 mod quantity;
 mod record;
 mod registration;
+mod registry;
 mod scheduler;
 mod server;
 mod shared;

@@ -121,9 +121,9 @@ impl Api {
         method: Method,
         path: &str,
         body: Body,
-        content_type: &str,
+        headers: &[(&str, &str)],
     ) -> Result<Response<Incoming>, Failure> {
-        self.send(request(method, path, body, &[("content-type", content_type)])?).await
+        self.send(request(method, path, body, headers)?).await
     }
 
     /// A call with a JSON body, or none, and a short answer.

@@ -1,7 +1,9 @@
 //! Images: fetching and building.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::Method;
 use hyper::body::{Frame, Incoming};
@@ -9,14 +11,16 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::http::{Api, Body, Failure, encode, full};
+use super::ignore::Ignore;
 use crate::spec::PullPolicy;
-use crate::traits::{BuildSpec, EngineError, ImageProgress, Result};
+use crate::traits::{BuildSpec, EngineError, ImageProgress, RegistryCredentials, Result};
 
 /// Makes sure that `image` is here.
 pub(super) async fn ensure(
     api: &Api,
     image: &str,
     policy: PullPolicy,
+    credentials: &[RegistryCredentials],
     progress: Option<&mpsc::Sender<ImageProgress>>,
 ) -> Result<()> {
     let problem = |reason: String| EngineError::Image { image: image.to_owned(), reason };
@@ -35,15 +39,47 @@ pub(super) async fn ensure(
     if let Some(tag) = tag {
         path.push_str(&format!("&tag={}", encode(tag)));
     }
-    let response = api.stream(Method::POST, &path, full(bytes::Bytes::new()), "application/json").await;
+    // With each of the credentials, and without any where there are none, until one is good enough.
+    let mut refused = None;
+    let headers: Vec<Option<String>> = match credentials {
+        [] => vec![None],
+        all => all.iter().map(|credentials| Some(header(credentials))).collect(),
+    };
+    for header in headers {
+        match pull(api, &path, header.as_deref(), progress).await {
+            Ok(()) => return Ok(()),
+            Err(Trouble::Refused(message)) => refused = Some(message),
+            Err(Trouble::Other(error)) => return Err(error),
+        }
+    }
+    Err(problem(refused.unwrap_or_default()))
+}
+
+/// Why an image was not fetched.
+enum Trouble {
+    /// The registry, or the daemon, says no.
+    Refused(String),
+    /// Anything else: trying again with other credentials helps nothing.
+    Other(EngineError),
+}
+
+async fn pull(
+    api: &Api,
+    path: &str,
+    credentials: Option<&str>,
+    progress: Option<&mpsc::Sender<ImageProgress>>,
+) -> std::result::Result<(), Trouble> {
+    let mut headers = vec![("content-type", "application/json")];
+    headers.extend(credentials.map(|credentials| ("x-registry-auth", credentials)));
+    let response = api.stream(Method::POST, path, full(bytes::Bytes::new()), &headers).await;
     let response = response.map_err(|failure| match failure {
-        Failure::Refused { message, .. } => problem(message),
-        gone @ Failure::Gone(_) => gone.into(),
+        Failure::Refused { message, .. } => Trouble::Refused(message),
+        gone @ Failure::Gone(_) => Trouble::Other(gone.into()),
     })?;
     let mut lines = Lines::new(response.into_body());
-    while let Some(line) = lines.next().await? {
+    while let Some(line) = lines.next().await.map_err(Trouble::Other)? {
         if let Some(error) = line["error"].as_str() {
-            return Err(problem(error.to_owned()));
+            return Err(Trouble::Refused(error.to_owned()));
         }
         if let Some(progress) = progress {
             let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
@@ -61,6 +97,16 @@ pub(super) async fn ensure(
     Ok(())
 }
 
+/// The daemon's form of credentials.
+fn header(credentials: &RegistryCredentials) -> String {
+    let (user, password) = (&credentials.username, &credentials.password);
+    let text = match &credentials.identity_token {
+        Some(token) => serde_json::json!({"identitytoken": token, "serveraddress": credentials.server}),
+        None => serde_json::json!({"username": user, "password": password, "serveraddress": credentials.server}),
+    };
+    URL_SAFE.encode(text.to_string())
+}
+
 /// Builds an image; the builder's output goes to `output` line by line.
 pub(super) async fn build(api: &Api, spec: &BuildSpec, output: &mpsc::Sender<String>) -> Result<()> {
     let problem = |reason: String| EngineError::Image { image: spec.image.clone(), reason };
@@ -73,7 +119,7 @@ pub(super) async fn build(api: &Api, spec: &BuildSpec, output: &mpsc::Sender<Str
             spec.args.iter().map(|(name, value)| (name.clone(), Value::from(value.clone()))).collect();
         path.push_str(&format!("&buildargs={}", encode(&Value::Object(args).to_string())));
     }
-    let response = api.stream(Method::POST, &path, pack(spec.context.clone()), "application/x-tar").await;
+    let response = api.stream(Method::POST, &path, pack(spec), &[("content-type", "application/x-tar")]).await;
     let response = response.map_err(|failure| match failure {
         Failure::Refused { message, .. } => problem(message),
         gone @ Failure::Gone(_) => gone.into(),
@@ -93,11 +139,13 @@ pub(super) async fn build(api: &Api, spec: &BuildSpec, output: &mpsc::Sender<Str
 }
 
 /// The context directory as a tar stream, packed while it is sent.
-fn pack(context: std::path::PathBuf) -> Body {
+fn pack(spec: &BuildSpec) -> Body {
+    let context = spec.context.clone();
+    let dockerfile = spec.dockerfile.clone().unwrap_or_else(|| "Dockerfile".into());
     let (sender, receiver) = mpsc::channel::<std::io::Result<bytes::Bytes>>(4);
     tokio::task::spawn_blocking(move || {
         let errors = sender.clone();
-        if let Err(error) = pack_into(&context, Outlet(sender)) {
+        if let Err(error) = pack_into(&context, &dockerfile, Outlet(sender)) {
             let _ = errors.blocking_send(Err(error));
         }
     });
@@ -108,10 +156,29 @@ fn pack(context: std::path::PathBuf) -> Body {
     http_body_util::BodyExt::boxed(StreamBody::new(frames))
 }
 
-fn pack_into(context: &Path, outlet: Outlet) -> std::io::Result<()> {
+/// Packs all that `.dockerignore` does not leave out. The build's description is sent in any case: the daemon reads it.
+fn pack_into<W: std::io::Write>(context: &Path, dockerfile: &Path, outlet: W) -> std::io::Result<()> {
     let mut archive = tar::Builder::new(std::io::BufWriter::with_capacity(256 * 1024, outlet));
     archive.follow_symlinks(false);
-    archive.append_dir_all(".", context)?;
+    let ignore = Ignore::of(context, dockerfile)?;
+    let needed = [dockerfile.to_path_buf(), PathBuf::from(".dockerignore")];
+    let mut todo = vec![PathBuf::new()];
+    while let Some(directory) = todo.pop() {
+        let mut entries = std::fs::read_dir(context.join(&directory))?.collect::<std::io::Result<Vec<_>>>()?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let name = directory.join(entry.file_name());
+            let kind = entry.file_type()?;
+            let out = ignore.leaves_out(&name.to_string_lossy()) && !needed.contains(&name);
+            let leads_to_needed = || needed.iter().any(|needed| needed.starts_with(&name));
+            if kind.is_dir() && (!out || ignore.has_exceptions() || leads_to_needed()) {
+                todo.push(name.clone());
+            }
+            if !out && (kind.is_file() || kind.is_dir() || kind.is_symlink()) {
+                archive.append_path_with_name(entry.path(), &name)?;
+            }
+        }
+    }
     archive.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error).map(drop)
 }
 
@@ -184,6 +251,30 @@ fn encode_path(image: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_ignored_is_not_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["Dockerfile", "src/main.c", "src/main.o", "secret/key", "docs/a.md", "docs/keep.md", ".git/HEAD"] {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        }
+        std::os::unix::fs::symlink("src", dir.path().join("link")).unwrap();
+        let sent = || {
+            let mut tar = Vec::new();
+            pack_into(dir.path(), Path::new("Dockerfile"), &mut tar).unwrap();
+            let mut archive = tar::Archive::new(&tar[..]);
+            let paths = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+            let mut paths: Vec<String> = paths.filter(|path| !path.ends_with('/')).collect();
+            paths.sort();
+            paths
+        };
+        assert_eq!(sent().iter().filter(|path| path.contains('.')).count(), 5, "all of it: {:?}", sent());
+        std::fs::write(dir.path().join(".dockerignore"), "**/*.o\nsecret\n.git\ndocs/*\n!docs/keep.md\nDockerfile\n")
+            .unwrap();
+        assert_eq!(sent(), [".dockerignore", "Dockerfile", "docs", "docs/keep.md", "link", "src", "src/main.c"]);
+    }
 
     #[test]
     fn references() {

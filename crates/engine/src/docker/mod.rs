@@ -19,12 +19,15 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell, mpsc, watch};
 
 use crate::spec::{ContainerId, ContainerSpec, ContainerState, Exit, PullPolicy};
-use crate::traits::{BuildSpec, ContainerEngine, EngineError, EngineInfo, ExecSpec, ImageProgress, Result, Session};
+use crate::traits::{
+    BuildSpec, ContainerEngine, EngineError, EngineInfo, ExecSpec, ImageProgress, RegistryCredentials, Result, Session,
+};
 
 mod create;
 mod follow;
 mod frames;
 mod http;
+mod ignore;
 mod image;
 mod session;
 mod state;
@@ -218,11 +221,21 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn ensure_image(&self, image: &str, policy: PullPolicy) -> Result<()> {
-        image::ensure(&self.api, image, policy, None).await
+        image::ensure(&self.api, image, policy, &[], None).await
     }
 
     async fn pull_image(&self, image: &str, policy: PullPolicy, progress: mpsc::Sender<ImageProgress>) -> Result<()> {
-        image::ensure(&self.api, image, policy, Some(&progress)).await
+        image::ensure(&self.api, image, policy, &[], Some(&progress)).await
+    }
+
+    async fn pull_image_as(
+        &self,
+        image: &str,
+        policy: PullPolicy,
+        credentials: &[RegistryCredentials],
+        progress: mpsc::Sender<ImageProgress>,
+    ) -> Result<()> {
+        image::ensure(&self.api, image, policy, credentials, Some(&progress)).await
     }
 
     async fn build_image(&self, spec: &BuildSpec, output: mpsc::Sender<String>) -> Result<()> {

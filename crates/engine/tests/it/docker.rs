@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubetask_engine::spec::PullPolicy;
-use kubetask_engine::traits::BuildSpec;
+use kubetask_engine::traits::{BuildSpec, RegistryCredentials};
 use kubetask_engine::{ContainerEngine, DockerEngine, EngineError};
 use tokio::sync::{OnceCell, mpsc};
 
@@ -104,6 +104,76 @@ async fn images() {
     let (output, _lines) = mpsc::channel(1000);
     let Err(EngineError::Image { reason, .. }) = engine.build_image(&spec, output).await else { panic!("it builds") };
     assert!(reason.contains("missing"), "{reason}");
+}
+
+/// A daemon that only fetches images, for those who have the right password; it tells what it was asked.
+fn fetching_daemon(socket: &std::path::Path) -> std::sync::mpsc::Receiver<String> {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let (asked, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let mut password = String::new();
+            loop {
+                let mut header = String::new();
+                if reader.read_line(&mut header).unwrap() == 0 || header.trim().is_empty() {
+                    break;
+                }
+                if let Some((name, value)) =
+                    header.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("x-registry-auth"))
+                {
+                    let _ = name;
+                    let bytes =
+                        base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE, value.trim()).unwrap();
+                    let auth: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                    password = auth["password"].as_str().unwrap_or_default().to_owned();
+                }
+            }
+            let (status, body) = match (line.starts_with("POST") && line.contains("/images/create"), &*password) {
+                (true, "right") => (
+                    "200 OK",
+                    "{\"id\":\"a\",\"status\":\"Downloading\",\"progressDetail\":{\"current\":5,\"total\":10}}\n{\"status\":\"done\"}\n",
+                ),
+                (true, _) => ("500 Internal Server Error", "{\"message\":\"unauthorized: authentication required\"}"),
+                _ => ("404 Not Found", "{\"message\":\"no such image\"}"),
+            };
+            let _ = asked.send(format!("{} {password}", line.trim()));
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            // Who asked may be gone.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+        }
+    });
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_of_registries_are_tried_in_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    let asked = fetching_daemon(&socket);
+    let engine = DockerEngine::with_sockets(dir.path().join("root"), vec![socket]);
+    let with = |password: &str| RegistryCredentials {
+        server: "registry.example".to_owned(),
+        username: "me".to_owned(),
+        password: password.to_owned(),
+        identity_token: None,
+    };
+    let (image, policy) = ("registry.example/app:1", PullPolicy::IfNotPresent);
+    let (progress, mut told) = mpsc::channel(10);
+    engine.pull_image_as(image, policy, &[with("wrong"), with("right")], progress).await.unwrap();
+    assert_eq!(told.recv().await.unwrap().done_bytes, Some(5));
+    let asked: Vec<String> = asked.try_iter().filter(|line| line.starts_with("POST")).collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[0].ends_with(" wrong") && asked[1].ends_with(" right"), "{asked:?}");
+    for credentials in [&[][..], &[with("wrong")]] {
+        let refused = engine.pull_image_as(image, policy, credentials, mpsc::channel(1).0).await;
+        let Err(EngineError::Image { reason, .. }) = refused else { panic!("{refused:?}") };
+        assert!(reason.contains("unauthorized"), "{reason}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! Starts a container: environment, image, mounts, record, engine; in this order, and only then is it running.
 
+use std::collections::HashMap;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubetask_engine::spec::{ContainerSpec, ContainerState, LogSpec, Mount, Network, PullPolicy};
+use kubetask_engine::traits::{ImageProgress, RegistryCredentials};
 use kubetask_engine::{ContainerEngine, EngineError};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,7 @@ use crate::machine::{Event, NotStarted};
 use crate::names;
 use crate::objects::{Fetched, Refs};
 use crate::record::Record;
+use crate::registry;
 use crate::shared::Shared;
 use crate::volumes::{self, Places};
 
@@ -34,6 +37,9 @@ const PULL: Duration = Duration::from_millis(300);
 
 /// Between attempts to start a container for which its engine has no room.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often the progress of a download is told.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Everything a task for one run of a container needs.
 pub(super) struct Launch {
@@ -209,7 +215,11 @@ impl Launch {
             _ => PullPolicy::IfNotPresent,
         };
         let began = Instant::now();
-        let ensured = cancel.run_until_cancelled(self.engine.ensure_image(&full, policy)).await;
+        let credentials = if policy == PullPolicy::Never { Vec::new() } else { self.registry_credentials(&full).await };
+        let (progress, told) = mpsc::channel(16);
+        let pull = self.engine.pull_image_as(&full, policy, &credentials, progress);
+        let both = async { tokio::join!(pull, self.tell_progress(&image, told)).0 };
+        let ensured = cancel.run_until_cancelled(both).await;
         let took = began.elapsed();
         match ensured {
             None => Err(NotStarted::Never),
@@ -232,6 +242,61 @@ impl Launch {
             ))),
             Some(Err(EngineError::Image { reason, .. })) => Err(NotStarted::Pull(reason)),
             Some(Err(error)) => Err(NotStarted::Create(chain(&error))),
+        }
+    }
+
+    /// What the pod's `imagePullSecrets` have for the image. One that is not there is told, and the pull is tried without.
+    async fn registry_credentials(&self, image: &str) -> Vec<RegistryCredentials> {
+        let named = self.pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        let names: Vec<&String> = named.map(|reference| &reference.name).filter(|name| !name.is_empty()).collect();
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let refs = Refs { secrets: names.iter().map(|name| (*name).clone()).collect(), ..Refs::default() };
+        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let fetched = match self.shared.objects.fetch(namespace, &refs).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                tracing::warn!(%error, "the Secrets for the registry could not be fetched");
+                return Vec::new();
+            }
+        };
+        let missing: Vec<&str> =
+            refs.secrets.iter().filter(|name| !fetched.secrets.contains_key(*name)).map(String::as_str).collect();
+        if !missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            self.emit(true, "FailedToRetrieveImagePullSecret", &message);
+        }
+        registry::credentials(names.iter().filter_map(|name| fetched.secrets.get(*name)), image)
+    }
+
+    /// Tells of a download when it begins, and now and then how far it is.
+    async fn tell_progress(&self, image: &str, mut told: mpsc::Receiver<ImageProgress>) {
+        let mut layers: HashMap<String, (u64, u64)> = HashMap::new();
+        let mut next: Option<Instant> = None;
+        while let Some(step) = told.recv().await {
+            if let (Some(done), Some(total)) = (step.done_bytes, step.total_bytes.filter(|total| *total > 0))
+                && step.status == "Downloading"
+            {
+                layers.insert(step.part, (done.min(total), total));
+            }
+            if next.is_some_and(|next| Instant::now() < next) {
+                continue;
+            }
+            let (done, total) = layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+            match next {
+                None => self.emit(false, "Pulling", &format!("Pulling image \"{image}\"")),
+                Some(_) if total > 0 => {
+                    let megabytes = |bytes: u64| bytes / 1_000_000;
+                    let message = format!("Pulling image \"{image}\": {} of {} MB", megabytes(done), megabytes(total));
+                    self.emit(false, "Pulling", &message);
+                }
+                Some(_) => {}
+            }
+            next = Some(Instant::now() + PROGRESS);
         }
     }
 
