@@ -254,13 +254,13 @@ fn look(machine: Machine, special: &str, count: usize) {
 
 #[test]
 fn nothing_is_left_of_local_agents() {
-    look(Machine::up(), "runtime: Local", tasks(60));
+    look(Machine::up(), "runtime: Local", tasks(36));
 }
 
 #[test]
 fn nothing_is_left_of_agents_in_docker() {
     let Some(machine) = docker::machine() else { return };
-    look(machine, &format!("runtime: Docker\n  agentImage: {}", docker::IMAGE), tasks(24));
+    look(machine, &format!("runtime: Docker\n  agentImage: {}", docker::IMAGE), tasks(12));
 }
 
 #[test]

@@ -14,10 +14,12 @@ use crate::world::{World, docker_engine, exec_sh, text};
 
 const IMAGE: &str = "kubetask-test/busybox:1";
 
+/// What the builder of a daemon's image said.
+pub(crate) type Built = OnceCell<Option<Vec<String>>>;
+
 /// An image with busybox, built once a process from nothing but this machine's static busybox.
-pub(crate) async fn busybox(engine: &DockerEngine) -> Option<String> {
-    static BUILT: OnceCell<Option<Vec<String>>> = OnceCell::const_new();
-    let built = BUILT.get_or_init(|| async {
+pub(crate) async fn busybox(engine: &DockerEngine, built: &'static Built) -> Option<String> {
+    let built = built.get_or_init(|| async {
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
         let Some(busybox) = busybox else {
             assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "busybox (static) is missing, and CI must not skip");

@@ -91,7 +91,30 @@ impl World {
     pub(crate) async fn docker() -> Option<Self> {
         let scratch = tempfile::Builder::new().prefix("kubetask-engine-").tempdir().unwrap();
         let engine = docker_engine(scratch.path()).await?;
-        let image = crate::docker::busybox(&engine).await?;
+        static BUILT: crate::docker::Built = crate::docker::Built::const_new();
+        let image = crate::docker::busybox(&engine, &BUILT).await?;
+        let mut world = Self::of(engine, scratch, false);
+        world.image = image;
+        Some(world)
+    }
+
+    /// The Docker engine before Podman's socket: that which `KUBETASK_PODMAN_SOCKET` names, else the system's. Podman is
+    /// not on every machine; where the variable is set, it has to work.
+    pub(crate) async fn podman() -> Option<Self> {
+        let named = std::env::var_os("KUBETASK_PODMAN_SOCKET").map(PathBuf::from);
+        let socket = named.clone().unwrap_or_else(|| PathBuf::from("/run/podman/podman.sock"));
+        let scratch = tempfile::Builder::new().prefix("kubetask-engine-").tempdir().unwrap();
+        let engine = DockerEngine::with_sockets(scratch.path().join("podman"), vec![socket]);
+        match engine.probe().await {
+            Ok(_) => {}
+            Err(error) if named.is_none() => {
+                eprintln!("SKIPPED: no Podman: {error}");
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        static BUILT: crate::docker::Built = crate::docker::Built::const_new();
+        let image = crate::docker::busybox(&engine, &BUILT).await?;
         let mut world = Self::of(engine, scratch, false);
         (world.image, world.images) = (image, true);
         Some(world)
