@@ -5,6 +5,7 @@
 
 mod log;
 mod progress;
+mod pull;
 pub mod summary;
 
 use std::time::Duration;
@@ -63,6 +64,7 @@ pub async fn follow(
     let mut changes = std::pin::pin!(watcher::watch_object(tasks, name));
     let mut progress = Progress::new(output, name);
     let mut logs = log::LogStream::new(client.clone(), namespace);
+    let mut pulls = pull::Pulls::new(client.clone(), namespace);
     let mut seen = false;
     let mut failing_since: Option<tokio::time::Instant> = None;
     loop {
@@ -73,6 +75,9 @@ pub async fn follow(
                     failing_since = None;
                     progress.update(&task);
                     let phase = task.phase();
+                    if let Some(job) = task.status.as_ref().and_then(|status| status.job_name.as_deref()) {
+                        pulls.open(job);
+                    }
                     if options.log && phase != TaskPhase::Pending && let Some(pod) = pod_of(&task) {
                         logs.open(&pod);
                     }
@@ -106,8 +111,14 @@ pub async fn follow(
                 }
                 None => return Err(FollowError::Lost("the watch ended".to_owned())),
             },
+            message = pulls.next(), if pulls.is_open() => {
+                if let Some(message) = message {
+                    progress.note(&message);
+                }
+            }
             chunk = logs.next(), if logs.is_open() => {
                 if let Some(bytes) = chunk {
+                    pulls.close();
                     progress.clear();
                     sink.write(&bytes);
                 }

@@ -11,6 +11,7 @@ use crate::output::{Output, plain_text};
 pub struct Progress {
     bar: Option<ProgressBar>,
     name: String,
+    output: Output,
 }
 
 impl Progress {
@@ -26,7 +27,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, name: name.to_owned() }
+        Self { bar, name: name.to_owned(), output }
     }
 
     /// Shows where the Task is now.
@@ -39,6 +40,15 @@ impl Progress {
         }
         let message = task.status.as_ref().and_then(|s| s.message.as_deref()).unwrap_or("starting");
         bar.set_message(format!("{}: {} – {}", self.name, task.phase(), plain_text(message).replace('\n', " ")));
+    }
+
+    /// Tells of something that happens meanwhile; where there is no line, as a line of its own.
+    pub fn note(&mut self, message: &str) {
+        let message = plain_text(message).replace('\n', " ");
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{}: {message}", self.name)),
+            None => self.output.say(format!("{}: {message}", self.name)),
+        }
     }
 
     /// Takes the line away.
