@@ -90,7 +90,7 @@ async fn copy(
         time => format!("&since={}.{:09}", time / 1_000_000_000, time % 1_000_000_000),
     };
     let path = format!("/containers/{}/logs?stdout=1&stderr=1&timestamps=1&follow={follow}{since}", encode(name));
-    let response = api.stream(Method::GET, &path, full(bytes::Bytes::new()), "text/plain").await?;
+    let response = api.stream(Method::GET, &path, full(bytes::Bytes::new()), &[("content-type", "text/plain")]).await?;
     let mut body = response.into_body();
     let mut decoder = Decoder::new(tty);
     let mut lines = Vec::new();

@@ -198,7 +198,9 @@ impl Api {
     /// A call that is answered when something happens.
     async fn call_for_ever(&self, path: &str) -> Result<Value> {
         use http_body_util::BodyExt as _;
-        let response = self.stream(Method::POST, path, http::full(bytes::Bytes::new()), "application/json").await?;
+        let response = self
+            .stream(Method::POST, path, http::full(bytes::Bytes::new()), &[("content-type", "application/json")])
+            .await?;
         let body = response.into_body().collect().await;
         let body = body.map_err(|error| Failure::Gone(format!("the daemon went away: {error}")))?.to_bytes();
         // Where the daemon ends meanwhile, it may answer with nothing.
