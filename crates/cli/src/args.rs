@@ -98,6 +98,8 @@ pub enum Command {
     Resume(commands::steer::SuspendArgs),
     /// Run a task that has ended once more
     Retry(commands::steer::RetryArgs),
+    /// Environments that stay, to run commands in, on any engine
+    Env(commands::env::EnvArgs),
     /// Run a command beside a task's agent, in its container
     Exec(commands::exec::ExecArgs),
     /// Connect to the streams of a task's agent

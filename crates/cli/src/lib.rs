@@ -2,7 +2,7 @@
 //!
 //! [`args`] describes the command line; [`commands`] has a file per command; [`connect`] finds the API server and
 //! [`server`] runs one; [`manifest`] reads manifests; [`follow`] follows a Task; [`interact`] talks to a
-//! process in its pod; [`output`] is the one gate to the user;
+//! process in its pod; [`settings`] is what the machine's configuration says of engines; [`output`] is the one gate to the user;
 //! [`exit_codes`] lists how commands end.
 
 pub mod args;
@@ -21,6 +21,7 @@ pub mod paths;
 mod plugin;
 pub mod resources;
 pub mod server;
+pub mod settings;
 pub mod version;
 
 use std::process::ExitCode;
@@ -91,6 +92,7 @@ fn run(cli: Cli, output: Output) -> CommandResult {
         Command::Suspend(args) => block_on(commands::steer::suspend(args, true, &global, output)),
         Command::Resume(args) => block_on(commands::steer::suspend(args, false, &global, output)),
         Command::Retry(args) => block_on(commands::steer::retry(args, &global, output)),
+        Command::Env(args) => block_on(commands::env::run(args, &global, output)),
         Command::Exec(args) => block_on(commands::exec::run(args, &global, output)),
         Command::Attach(args) => block_on(commands::attach::run(args, &global, output)),
         Command::Cp(args) => block_on(commands::cp::run(args, &global, output)),

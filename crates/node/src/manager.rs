@@ -22,6 +22,9 @@ use crate::scheduler::bind::{self, Bound};
 use crate::scheduler::fit::{self, Load};
 use crate::shared::Shared;
 
+/// How long an engine may take to list its containers when the node starts.
+const LISTING: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Knows all pods.
 pub(crate) struct Manager {
     shared: Arc<Shared>,
@@ -304,17 +307,23 @@ fn read_records(pods: &Path) -> HashMap<String, std::io::Result<Option<Record>>>
     records
 }
 
-/// Containers of this node, with the engine that knows them.
+/// Containers of this node, with the engine that knows them. One that does not answer soon holds nobody up.
 async fn list_containers(shared: &Shared) -> Vec<(&'static str, ContainerState)> {
-    let mut all = Vec::new();
-    for name in shared.config.engines.names() {
-        let Ok(engine) = shared.config.engines.engine(Some(name)) else { continue };
-        match engine.list(Some((NODE_LABEL, &shared.config.name))).await {
-            Ok(containers) => all.extend(containers.into_iter().map(|container| (engine.name(), container))),
-            Err(error) => tracing::debug!(engine = name, %error, "containers of an engine not listed"),
+    let list = |name| async move {
+        let Ok(engine) = shared.config.engines.engine(Some(name)) else { return Vec::new() };
+        match tokio::time::timeout(LISTING, engine.list(Some((NODE_LABEL, &shared.config.name)))).await {
+            Ok(Ok(containers)) => containers.into_iter().map(|container| (engine.name(), container)).collect(),
+            Ok(Err(error)) => {
+                tracing::warn!(engine = name, %error, "containers of an engine not listed");
+                Vec::new()
+            }
+            Err(_) => {
+                tracing::warn!(engine = name, "an engine does not list its containers: it does not answer");
+                Vec::new()
+            }
         }
-    }
-    all
+    };
+    futures::future::join_all(shared.config.engines.names().into_iter().map(list)).await.concat()
 }
 
 /// The record of a pod, from its containers.

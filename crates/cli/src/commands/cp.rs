@@ -39,13 +39,23 @@ pub struct CpArgs {
 
 /// A place in a container.
 #[derive(Debug, PartialEq, Eq)]
-struct Remote<'a> {
-    task: &'a str,
-    path: &'a str,
+pub(super) struct Remote<'a> {
+    /// Whose container.
+    pub(super) task: &'a str,
+    /// Where in it.
+    pub(super) path: &'a str,
+}
+
+/// Runs a command in a container with a file as its input or output.
+pub(super) trait Tar {
+    /// What it is called.
+    fn name(&self) -> &str;
+    /// Runs it to its end, which must be a good one.
+    async fn tar(&self, command: &[String], input: Option<File>, output: Option<&mut File>) -> CommandResult<()>;
 }
 
 /// `TASK:PATH`; everything else is a local path. A local file with a colon can be written as `./a:b`.
-fn remote(text: &str) -> Option<Remote<'_>> {
+pub(super) fn remote(text: &str) -> Option<Remote<'_>> {
     let (task, path) = text.split_once(':')?;
     let named = task.strip_prefix("pod/").or_else(|| task.strip_prefix("task/")).unwrap_or(task);
     (!named.is_empty() && !named.contains('/') && !named.starts_with('.') && !path.is_empty())
@@ -88,12 +98,12 @@ async fn copy(
     }
 }
 
-async fn download(target: &Target, from: &str, to: &Path) -> CommandResult<String> {
+pub(super) async fn download(target: &impl Tar, from: &str, to: &Path) -> CommandResult<String> {
     let from = from.trim_end_matches('/');
     let (parent, name) = split(from)?;
     let mut archive = tempfile::tempfile()?;
     let command = ["tar", "-cf", "-", "-C", parent, "--", name].map(str::to_owned);
-    tar(target, &command, None, Some(&mut archive)).await?;
+    target.tar(&command, None, Some(&mut archive)).await?;
     archive.rewind()?;
     // Into a directory under its own name, or as the new name.
     let (into, as_name) = match (to.is_dir(), to.file_name()) {
@@ -103,7 +113,7 @@ async fn download(target: &Target, from: &str, to: &Path) -> CommandResult<Strin
     };
     let into = if into.as_os_str().is_empty() { PathBuf::from(".") } else { into };
     unpack(archive, Path::new(name), &into, &as_name)?;
-    Ok(format!("{}:{from}", target.pod))
+    Ok(format!("{}:{from}", target.name()))
 }
 
 /// Unpacks an archive whose entries all lie under `name`, under another name; anything else is refused.
@@ -153,13 +163,13 @@ fn put(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::rename(from, to)
 }
 
-async fn upload(target: &Target, from: &Path, to: &str) -> CommandResult<String> {
+pub(super) async fn upload(target: &impl Tar, from: &Path, to: &str) -> CommandResult<String> {
     let there = std::fs::metadata(from).map_err(|e| CommandError::usage(format!("{}: {e}", from.display())))?;
     let own = from.canonicalize()?;
     let own = own.file_name().and_then(|n| n.to_str());
     let own = own.ok_or_else(|| CommandError::usage(format!("{}: has no name that can be sent", from.display())))?;
     // Into a directory under its own name, or as the new name.
-    let is_dir = to.ends_with('/') || tar(target, &["test", "-d", to].map(str::to_owned), None, None).await.is_ok();
+    let is_dir = to.ends_with('/') || target.tar(&["test", "-d", to].map(str::to_owned), None, None).await.is_ok();
     let (parent, name) = if is_dir { (to.trim_end_matches('/'), own) } else { split(to)? };
     let parent = if parent.is_empty() { "/" } else { parent };
     let mut builder = tar::Builder::new(tempfile::tempfile()?);
@@ -175,7 +185,7 @@ async fn upload(target: &Target, from: &Path, to: &str) -> CommandResult<String>
     archive.rewind()?;
     // Whose a file is here means nothing there.
     let command = ["tar", "-xf", "-", "--no-same-owner", "-C", parent].map(str::to_owned);
-    tar(target, &command, Some(archive), None).await?;
+    target.tar(&command, Some(archive), None).await?;
     Ok(from.display().to_string())
 }
 
@@ -188,62 +198,71 @@ fn split(path: &str) -> CommandResult<(&str, &str)> {
     Ok((if parent.is_empty() { "/" } else { parent }, name))
 }
 
-/// Runs a command in the container with a file as its input or output.
-async fn tar(target: &Target, command: &[String], input: Option<File>, output: Option<&mut File>) -> CommandResult<()> {
-    let params = AttachParams::default().container(&target.container).stdin(input.is_some()).stdout(true).stderr(true);
-    let mut process = target.pods.exec(&target.pod, command, &params).await.map_err(|e| crate::interact::said(&e))?;
-    let status = process.take_status();
-    let stdin = process.stdin();
-    let feed = async {
-        if let (Some(mut file), Some(mut stdin)) = (input, stdin) {
+impl Tar for Target {
+    fn name(&self) -> &str {
+        &self.pod
+    }
+
+    async fn tar(&self, command: &[String], input: Option<File>, output: Option<&mut File>) -> CommandResult<()> {
+        let target = self;
+        let params =
+            AttachParams::default().container(&target.container).stdin(input.is_some()).stdout(true).stderr(true);
+        let mut process =
+            target.pods.exec(&target.pod, command, &params).await.map_err(|e| crate::interact::said(&e))?;
+        let status = process.take_status();
+        let stdin = process.stdin();
+        let feed = async {
+            if let (Some(mut file), Some(mut stdin)) = (input, stdin) {
+                let mut buffer = vec![0; 64 << 10];
+                while let Ok(n @ 1..) = file.read(&mut buffer) {
+                    if stdin.write_all(buffer.get(..n).unwrap_or_default()).await.is_err() {
+                        break;
+                    }
+                }
+                // Some servers end the process's input only at the very end; tar knows its end by itself.
+                let _ = stdin.shutdown().await;
+            }
+            Ok::<(), CommandError>(())
+        };
+        let stdout = process.stdout();
+        let take = async {
+            let Some(mut stdout) = stdout else { return Ok(()) };
             let mut buffer = vec![0; 64 << 10];
-            while let Ok(n @ 1..) = file.read(&mut buffer) {
-                if stdin.write_all(buffer.get(..n).unwrap_or_default()).await.is_err() {
-                    break;
+            let mut sink = output;
+            while let Ok(n @ 1..) = stdout.read(&mut buffer).await {
+                if let Some(file) = &mut sink {
+                    file.write_all(buffer.get(..n).unwrap_or_default())?;
                 }
             }
-            // Some servers end the process's input only at the very end; tar knows its end by itself.
-            let _ = stdin.shutdown().await;
-        }
-        Ok::<(), CommandError>(())
-    };
-    let stdout = process.stdout();
-    let take = async {
-        let Some(mut stdout) = stdout else { return Ok(()) };
-        let mut buffer = vec![0; 64 << 10];
-        let mut sink = output;
-        while let Ok(n @ 1..) = stdout.read(&mut buffer).await {
-            if let Some(file) = &mut sink {
-                file.write_all(buffer.get(..n).unwrap_or_default())?;
+            Ok::<(), CommandError>(())
+        };
+        let stderr = process.stderr();
+        let complain = async {
+            let mut text = Vec::new();
+            if let Some(stderr) = stderr {
+                // Enough for a person; the rest is not kept.
+                let _ = stderr.take(4 << 10).read_to_end(&mut text).await;
             }
+            String::from_utf8_lossy(&text).trim().to_owned()
+        };
+        let (fed, taken, complaint) = tokio::join!(feed, take, complain);
+        fed.and(taken)?;
+        let status = match status {
+            Some(status) => status.await,
+            None => None,
+        };
+        match status {
+            Some(status) if status.status.as_deref() == Some("Success") => {
+                process.join().await.map_err(|e| CommandError::failure(chain(&e)))?;
+                Ok(())
+            }
+            Some(_) if !complaint.is_empty() => Err(CommandError::failure(complaint)),
+            Some(status) => {
+                Err(CommandError::failure(status.message.unwrap_or_default())
+                    .hint("the container needs `tar` for this"))
+            }
+            None => Err(CommandError::failure("the connection to the pod was lost")),
         }
-        Ok::<(), CommandError>(())
-    };
-    let stderr = process.stderr();
-    let complain = async {
-        let mut text = Vec::new();
-        if let Some(stderr) = stderr {
-            // Enough for a person; the rest is not kept.
-            let _ = stderr.take(4 << 10).read_to_end(&mut text).await;
-        }
-        String::from_utf8_lossy(&text).trim().to_owned()
-    };
-    let (fed, taken, complaint) = tokio::join!(feed, take, complain);
-    fed.and(taken)?;
-    let status = match status {
-        Some(status) => status.await,
-        None => None,
-    };
-    match status {
-        Some(status) if status.status.as_deref() == Some("Success") => {
-            process.join().await.map_err(|e| CommandError::failure(chain(&e)))?;
-            Ok(())
-        }
-        Some(_) if !complaint.is_empty() => Err(CommandError::failure(complaint)),
-        Some(status) => {
-            Err(CommandError::failure(status.message.unwrap_or_default()).hint("the container needs `tar` for this"))
-        }
-        None => Err(CommandError::failure("the connection to the pod was lost")),
     }
 }
 

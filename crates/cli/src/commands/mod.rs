@@ -13,6 +13,7 @@ pub mod cron;
 pub mod delete;
 pub mod describe;
 pub mod down;
+pub mod env;
 pub mod exec;
 pub mod get;
 pub mod install;

@@ -21,6 +21,7 @@ use crate::exit_codes;
 use crate::output::Output;
 use crate::paths::DataDir;
 use crate::server::{self, LocalServer, ServerOptions, StartError};
+use crate::settings::Backend;
 
 /// Arguments of `kubetask up`.
 #[derive(Debug, Args)]
@@ -49,6 +50,9 @@ pub struct UpArgs {
     /// The end.
     #[command(flatten)]
     pub end: EndArgs,
+    /// The engine of agents that ask for none [default: as configured; in a cluster kubernetes, else local]
+    #[arg(long, value_name = "ENGINE", value_enum)]
+    pub engine: Option<Backend>,
     /// Leave Tasks to an operator of its own (`kubetask controller`)
     #[arg(long, hide = true)]
     pub without_operator: bool,
@@ -88,6 +92,7 @@ pub async fn run(args: UpArgs, global: &GlobalArgs, output: Output) -> CommandRe
         tls: args.tls.config()?,
         hide: args.tls.secrets(),
         webhook: args.notify_webhook.clone(),
+        engine: args.engine,
         ..ServerOptions::default()
     };
     if args.own_session {

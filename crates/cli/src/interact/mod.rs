@@ -6,5 +6,5 @@ mod session;
 pub mod target;
 
 pub use raw::RawTerminal;
-pub use session::{Ended, Session, exec, run};
+pub use session::{Ended, Session, exec, run, run_engine};
 pub(crate) use session::{has_terminal, said};

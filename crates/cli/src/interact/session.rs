@@ -5,8 +5,9 @@ use std::io::{IsTerminal, Write};
 use futures::SinkExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{AttachParams, AttachedProcess, TerminalSize};
+use kubetask_engine::traits::TermSize;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -62,41 +63,100 @@ pub(crate) fn said(error: &kube::Error) -> CommandError {
     }
 }
 
-/// Carries the streams of a process until it ends, or the user leaves it.
+/// The streams of a process, wherever it runs.
+struct Streams {
+    stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    sizes: Option<mpsc::Sender<TermSize>>,
+}
+
+/// Carries the streams of a process in a pod until it ends, or the user leaves it.
 ///
 /// # Errors
 /// When the connection breaks, or the server tells of an error.
 pub async fn run(mut process: AttachedProcess, session: Session, output: Output) -> CommandResult<Ended> {
+    let sizes = process.terminal_size().filter(|_| session.tty).map(|mut sink| {
+        let (sizes, mut queue) = mpsc::channel::<TermSize>(4);
+        tokio::spawn(async move {
+            while let Some(size) = queue.recv().await {
+                let _ = sink.send(TerminalSize { width: size.columns, height: size.rows }).await;
+            }
+        });
+        sizes
+    });
+    let streams = Streams {
+        stdin: process.stdin().map(|stdin| Box::new(stdin) as _),
+        stdout: process.stdout().map(|stdout| Box::new(stdout) as _),
+        stderr: process.stderr().map(|stderr| Box::new(stderr) as _),
+        sizes,
+    };
+    let status = process.take_status();
+    let status = async {
+        ended(match status {
+            Some(status) => status.await,
+            None => None,
+        })
+    };
+    let outcome = carry(streams, status, session, output).await;
+    if matches!(outcome, Ok(Ended::Detached)) {
+        process.abort();
+    }
+    outcome
+}
+
+/// The same for a process that an engine runs.
+///
+/// # Errors
+/// When the program cannot be run, or its end is not known.
+pub async fn run_engine(
+    process: kubetask_engine::traits::Session,
+    session: Session,
+    output: Output,
+) -> CommandResult<Ended> {
+    let kubetask_engine::traits::Session { stdin, stdout, stderr, resize, exit } = process;
+    let sizes = session.tty.then_some(resize);
+    let streams = Streams { stdin, stdout: Some(stdout), stderr, sizes };
+    let code = async {
+        match exit.await {
+            Ok(Ok(code)) => Ok(Ended::Code(u8::try_from(code).unwrap_or(exit_codes::FAILURE))),
+            Ok(Err(error)) => Err(CommandError::failure(chain(&error))),
+            Err(_) => Err(CommandError::failure("the program's exit code was lost")),
+        }
+    };
+    carry(streams, code, session, output).await
+}
+
+/// Carries streams until they ended and `end` tells how, or the user leaves.
+async fn carry(
+    streams: Streams,
+    end: impl Future<Output = CommandResult<Ended>>,
+    session: Session,
+    output: Output,
+) -> CommandResult<Ended> {
+    let Streams { mut stdin, stdout, stderr, sizes } = streams;
     // The signals are caught before the terminal is changed: it must be restored whatever comes.
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut resized = signal(SignalKind::window_change())?;
     let raw = if session.tty { RawTerminal::enter() } else { None };
-    let mut sizes = if session.tty { process.terminal_size() } else { None };
-    if let (Some(sizes), Some((width, height))) = (&mut sizes, RawTerminal::size()) {
-        let _ = sizes.send(TerminalSize { width, height }).await;
-    }
-    let mut stdin = process.stdin();
+    tell_size(sizes.as_ref()).await;
     let mut keys = if session.stdin { Some(read_stdin()) } else { None };
     // What a process writes to its own terminal must reach ours as it is; anything else is made harmless.
     let safe = !session.tty && output.stdout_is_terminal;
-    let out = copy(process.stdout(), safe, std::io::stdout());
-    let err = copy(process.stderr(), safe, std::io::stderr());
-    let status = process.take_status();
+    let out = copy(stdout, safe, std::io::stdout());
+    let err = copy(stderr, safe, std::io::stderr());
     let mut streams = std::pin::pin!(async {
         futures::join!(out, err);
-        match status {
-            Some(status) => status.await,
-            None => None,
-        }
+        end.await
     });
     let ended = loop {
         tokio::select! {
-            status = &mut streams => break ended(status),
+            ended = &mut streams => break ended,
             chunk = next(&mut keys), if keys.is_some() => match chunk {
                 Some(bytes) if session.detachable && bytes.contains(&DETACH) => break Ok(Ended::Detached),
                 Some(bytes) => if let Some(stdin) = &mut stdin
-                    && stdin.write_all(&bytes).await.is_err() {
+                    && (stdin.write_all(&bytes).await.is_err() || stdin.flush().await.is_err()) {
                         // The process reads no more; it may still write.
                         keys = None;
                     },
@@ -108,20 +168,19 @@ pub async fn run(mut process: AttachedProcess, session: Session, output: Output)
                     keys = None;
                 }
             },
-            _ = resized.recv(), if sizes.is_some() => {
-                if let (Some(sizes), Some((width, height))) = (&mut sizes, RawTerminal::size()) {
-                    let _ = sizes.send(TerminalSize { width, height }).await;
-                }
-            }
+            _ = resized.recv(), if sizes.is_some() => tell_size(sizes.as_ref()).await,
             _ = hangup.recv() => break Err(interrupted()),
             _ = terminate.recv() => break Err(interrupted()),
         }
     };
     drop(raw);
-    if matches!(ended, Ok(Ended::Detached)) {
-        process.abort();
-    }
     ended
+}
+
+async fn tell_size(sizes: Option<&mpsc::Sender<TermSize>>) {
+    if let (Some(sizes), Some((columns, rows))) = (sizes, RawTerminal::size()) {
+        let _ = sizes.send(TermSize { columns, rows }).await;
+    }
 }
 
 fn interrupted() -> CommandError {

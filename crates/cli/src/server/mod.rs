@@ -19,6 +19,7 @@ use kubetask_operator::{Operator, OperatorConfig};
 use crate::connect::{ServerInfo, forget, incarnation, publish};
 use crate::error::{CommandError, chain};
 use crate::paths::DataDir;
+use crate::settings::{self, Backend};
 
 /// How to run the server.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +38,8 @@ pub struct ServerOptions {
     pub hide: Vec<PathBuf>,
     /// The webhook of namespaces that name none.
     pub webhook: Option<String>,
+    /// The engine of what asks for none; `None`: as configured.
+    pub engine: Option<Backend>,
 }
 
 /// Why the server did not start.
@@ -115,7 +118,12 @@ impl LocalServer {
 /// # Errors
 /// See [`StartError`].
 pub async fn start(data_dir: &DataDir, options: ServerOptions) -> Result<LocalServer, StartError> {
+    let mut configured = settings::Settings::load().map_err(StartError::Other)?;
+    configured.backend = options.engine.or(configured.backend);
     let config = EmbeddedConfig {
+        default_engine: configured.engine().name().to_owned(),
+        only_default_engine: configured.only_cluster(),
+        kubernetes: configured.kubernetes_of_server(data_dir.root()),
         mode: if options.passive { Mode::Passive } else { Mode::Full },
         listen: (!options.passive).then(|| options.listen.unwrap_or_else(crate::commands::up::default_listen)),
         commit: crate::version::commit().to_owned(),

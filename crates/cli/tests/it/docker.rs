@@ -1,5 +1,6 @@
 //! An Agent with `runtime: Docker` runs its real image.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,41 +15,51 @@ fn docker(args: &[&str]) -> Option<String> {
 
 /// A machine whose server runs, and the image of a very small agent; `None` where there is no daemon.
 pub(crate) fn machine() -> Option<Machine> {
+    let machine = Machine::up();
+    image(&machine).then_some(machine)
+}
+
+/// Builds the image; false, said aloud, where there is no daemon.
+pub(crate) fn image(machine: &Machine) -> bool {
     let busybox = "/bin/busybox";
     let there = docker(&["info"]).is_some() && std::path::Path::new(busybox).exists();
     // Where no daemon can run, `.ci/run` says so.
     let excused = std::env::var_os("KUBETASK_CI_WITHOUT_DOCKER").is_some();
     if !there && (excused || !require("a Docker daemon and a static busybox", there)) {
         eprintln!("SKIPPED: no Docker daemon");
-        return None;
+        return false;
     }
-    let machine = Machine::up();
     let context = machine.path("image");
     std::fs::create_dir_all(context.join("root/bin")).unwrap();
     std::fs::create_dir_all(context.join("root/tmp")).unwrap();
+    std::fs::set_permissions(context.join("root/tmp"), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
     std::fs::copy(busybox, context.join("root/bin/busybox")).unwrap();
-    for program in ["sh", "cat", "echo", "sleep", "id", "ls", "touch", "test", "tar", "env"] {
+    for program in ["sh", "cat", "echo", "sleep", "id", "ls", "touch", "test", "tar", "env", "wc"] {
         std::os::unix::fs::symlink("busybox", context.join("root/bin").join(program)).unwrap();
     }
     std::fs::write(context.join("root/from-the-image"), "this is the image\n").unwrap();
     std::fs::write(context.join("Dockerfile"), "FROM scratch\nADD root /\nENV PATH=/bin\n").unwrap();
     docker(&["build", "-q", "-t", IMAGE, &context.display().to_string()]).expect("the image is built");
-    Some(machine)
+    true
 }
 
 /// Containers that the data directory's engine has, running or ended.
 pub(crate) fn containers(machine: &Machine) -> Vec<String> {
-    let label = format!("label=io.kubetask.engine.scope={}", machine.data_dir().join("docker").display());
+    containers_of(&machine.data_dir())
+}
+
+fn containers_of(data_dir: &Path) -> Vec<String> {
+    let label = format!("label=io.kubetask.engine.scope={}", data_dir.join("docker").display());
     let listed = docker(&["ps", "-aq", "--filter", &label]).unwrap_or_default();
     listed.lines().map(str::to_owned).collect()
 }
 
 /// Removes what a failed test leaves behind.
-struct Leftovers<'m>(&'m Machine);
+pub(crate) struct Leftovers(pub(crate) std::path::PathBuf);
 
-impl Drop for Leftovers<'_> {
+impl Drop for Leftovers {
     fn drop(&mut self) {
-        for container in containers(self.0) {
+        for container in containers_of(&self.0) {
             docker(&["rm", "-f", &container]);
         }
     }
@@ -100,7 +111,7 @@ spec: {{prompt: "Do it.\n"}}
     let logs = machine.kubetask(&["logs", "t"]).ok().stdout;
     assert_eq!(logs, "this is the image\nDo it.\nI am somebody\ndone\n", "every line, once");
     machine.kubetask(&["delete", "task", "t"]).ok();
-    let _leftovers = Leftovers(&machine);
+    let _leftovers = Leftovers(machine.data_dir());
     eventually("nothing is left", Duration::from_secs(60), || containers(&machine).is_empty());
 }
 

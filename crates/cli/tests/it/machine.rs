@@ -95,6 +95,9 @@ impl Machine {
         if let Some(path) = &self.temporary {
             command.env("TMPDIR", path);
         }
+        // What whoever runs the tests has configured is not meant.
+        let own = self.path("config.yaml");
+        command.env("KUBETASK_CONFIG", if own.exists() { own } else { PathBuf::from("/dev/null") });
         command
     }
 
@@ -230,7 +233,7 @@ pub(crate) fn processes_mentioning(text: &str) -> Vec<i32> {
     found
 }
 
-fn with_input(mut command: Command, input: &str) -> Outcome {
+pub(crate) fn with_input(mut command: Command, input: &str) -> Outcome {
     use std::io::Write;
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // A command that fails early does not read all of it.

@@ -13,6 +13,8 @@ mod cron;
 mod daemon;
 mod deploy;
 mod docker;
+mod engines;
+mod env;
 mod examples;
 mod interact;
 mod kubectl;

@@ -88,7 +88,8 @@ fn matches_or_parent(pattern: &[u8], path: &str) -> bool {
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where to go on when what follows does not fit: after the star, and one more of the text.
-    let (mut star, mut stars): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+    let mut star: Option<(usize, usize)> = None;
+    let mut stars: Option<(usize, usize)> = None;
     loop {
         let step = match pattern.get(p) {
             Some(b'*') if pattern.get(p + 1) == Some(&b'*') => {
