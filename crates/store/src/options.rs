@@ -165,6 +165,8 @@ pub struct ListOptions<'a> {
     pub start_after: Option<&'a str>,
     /// At most this many; 0 is no limit.
     pub limit: usize,
+    /// How many there are after `start_after`, where that is known from the page before: they need not be counted.
+    pub rest: Option<usize>,
     /// The store as it was at this revision instead of as it is now.
     pub at_revision: Option<Revision>,
 }

@@ -363,6 +363,10 @@ fn page(map: &Map, revision: Revision, options: &ListOptions<'_>) -> Snapshot {
     entries.extend(range.by_ref().take(options.limit).map(|(_, entry)| entry.clone()));
     // The first page of a whole bucket, the most frequent one, need not count.
     let whole = options.prefix.is_empty() && options.start_after.is_none();
-    let remaining = if whole { map.len() - entries.len() } else { range.count() };
+    let remaining = match options.rest {
+        _ if whole => map.len() - entries.len(),
+        Some(rest) => rest.saturating_sub(entries.len()),
+        None => range.count(),
+    };
     Snapshot { revision, entries, remaining }
 }

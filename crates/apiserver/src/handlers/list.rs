@@ -53,7 +53,7 @@ pub(crate) async fn page(
     options: &ListOptions,
     selection: &Selection,
 ) -> Result<Page> {
-    let (at, start_after) = position(call, options).await?;
+    let Position { at, start_after, rest } = position(call, options).await?;
     let prefix = prefix(resource, target, selection);
     // A list "at any version" is answered from the watch cache by the real server, which knows no pages.
     let limit = if options.resource_version == "0" { 0 } else { options.limit };
@@ -71,6 +71,7 @@ pub(crate) async fn page(
                 start_after: start_after.as_deref(),
                 limit: if everything { limit } else { 0 },
                 at_revision: at,
+                rest,
             },
         )
         .map_err(|error| list_error(error, start_after.as_deref().filter(|_| !options.continue_.is_empty())))?;
@@ -92,7 +93,9 @@ pub(crate) async fn page(
         entries = taken;
     }
     let continue_ = match entries.last() {
-        Some(last) if remaining > 0 && limit > 0 => encode_continue(revision, &last.key),
+        Some(last) if remaining > 0 && limit > 0 => {
+            encode_continue(revision, &last.key, everything.then_some(remaining))
+        }
         _ => String::new(),
     };
     let remaining = (everything && !continue_.is_empty()).then_some(remaining);
@@ -132,17 +135,26 @@ pub(crate) fn prefix(resource: &Resource, target: &Target, selection: &Selection
     if namespace.is_empty() { String::new() } else { format!("{namespace}/") }
 }
 
-/// `(revision to read at, key to start after)`.
-async fn position(call: &Call, options: &ListOptions) -> Result<(Option<u64>, Option<String>)> {
+/// Where a list goes on.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Position {
+    /// The revision to read at; `None`: the newest.
+    at: Option<u64>,
+    /// The key to start after.
+    start_after: Option<String>,
+    /// How many there are after it, where the token says so.
+    rest: Option<usize>,
+}
+
+async fn position(call: &Call, options: &ListOptions) -> Result<Position> {
     if !options.continue_.is_empty() {
         if !options.resource_version.is_empty() && options.resource_version != "0" {
             return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
         }
-        let (revision, key) = decode_continue(&options.continue_)?;
-        return Ok((revision, Some(key)));
+        return decode_continue(&options.continue_);
     }
     let wanted = match options.resource_version.as_str() {
-        "" => return Ok((None, None)),
+        "" => return Ok(Position::default()),
         text => text.parse::<u64>().map_err(|_| {
             let quoted = crate::text::quote(text);
             Failure::bad_request(format!(
@@ -152,7 +164,7 @@ async fn position(call: &Call, options: &ListOptions) -> Result<(Option<u64>, Op
     };
     wait_for(call, wanted).await?;
     let exact = options.exact || (options.limit > 0 && wanted > 0 && call.query.get("resourceVersionMatch").is_empty());
-    Ok((exact.then_some(wanted), None))
+    Ok(Position { at: exact.then_some(wanted), ..Position::default() })
 }
 
 /// Waits a little for a revision in the future.
@@ -179,7 +191,7 @@ fn list_error(error: ListError, after: Option<&str>) -> Failure {
     match (error, after) {
         (ListError::TooOld(_), Some(key)) => Failure::expired_but(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
-            encode(NEWEST, key),
+            encode(NEWEST, key, None),
         ),
         (ListError::TooOld(_), None) => Failure::expired("The resourceVersion for the provided list is too old."),
         (ListError::Future { requested, current }, _) => Failure::too_large_resource_version(requested, current),
@@ -189,16 +201,19 @@ fn list_error(error: ListError, after: Option<&str>) -> Failure {
 /// In a token: go on with what is there then.
 const NEWEST: i64 = -1;
 
-fn encode_continue(revision: u64, key: &str) -> String {
-    encode(i64::try_from(revision).unwrap_or(i64::MAX), key)
+fn encode_continue(revision: u64, key: &str, rest: Option<usize>) -> String {
+    encode(i64::try_from(revision).unwrap_or(i64::MAX), key, rest)
 }
 
-fn encode(revision: i64, key: &str) -> String {
-    URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": key}).to_string())
+fn encode(revision: i64, key: &str, rest: Option<usize>) -> String {
+    let mut token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": key});
+    if let Some(rest) = rest {
+        token["rest"] = rest.into();
+    }
+    URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
-/// The revision (`None`: the newest) and the key to go on after.
-fn decode_continue(token: &str) -> Result<(Option<u64>, String)> {
+fn decode_continue(token: &str) -> Result<Position> {
     let bad = |why: String| Failure::bad_request(format!("invalid continue token: continue key is not valid{why}"));
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| {
         let at = match error {
@@ -222,7 +237,10 @@ fn decode_continue(token: &str) -> Result<(Option<u64>, String)> {
     if key.is_empty() {
         return Err(bad(": encoded start key empty (version meta.k8s.io/v1)".to_owned()));
     }
-    Ok((u64::try_from(revision).ok(), key.to_owned()))
+    let at = u64::try_from(revision).ok();
+    // Of another revision there may be more or fewer by now.
+    let rest = at.and_then(|_| value["rest"].as_u64()).and_then(|rest| usize::try_from(rest).ok());
+    Ok(Position { at, start_after: Some(key.to_owned()), rest })
 }
 
 /// The page in the negotiated form.
@@ -369,9 +387,11 @@ mod tests {
 
     #[test]
     fn continue_tokens() {
-        let token = encode_continue(42, "ns/name");
-        assert_eq!(decode_continue(&token).ok(), Some((Some(42), "ns/name".to_owned())));
-        assert_eq!(decode_continue(&encode(NEWEST, "a")).ok(), Some((None, "a".to_owned())));
+        let at = |at, start_after: &str, rest| Some(Position { at, start_after: Some(start_after.to_owned()), rest });
+        let decode = |token: String| decode_continue(&token).ok();
+        assert_eq!(decode(encode_continue(42, "ns/name", Some(7))), at(Some(42), "ns/name", Some(7)));
+        assert_eq!(decode(encode_continue(42, "ns/name", None)), at(Some(42), "ns/name", None));
+        assert_eq!(decode(encode(NEWEST, "a", Some(7))), at(None, "a", None));
         for junk in ["garbage", "e30", "!!"] {
             assert_eq!(decode_continue(junk).err().map(|f| f.code()), Some(400), "{junk}");
         }

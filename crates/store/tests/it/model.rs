@@ -174,13 +174,16 @@ async fn run(ops: Vec<Op>) {
                 let at = revision.saturating_sub(back).max(model.compacted);
                 let expected = model.at(at);
                 let mut found = Snapshot::new();
+                let mut rest = None;
                 loop {
                     let last = found.keys().next_back().cloned();
                     let options =
-                        ListOptions { limit, start_after: last.as_deref(), at_revision: Some(at), prefix: "" };
+                        ListOptions { limit, start_after: last.as_deref(), at_revision: Some(at), prefix: "", rest };
                     let remaining = store.list("b", &options).unwrap().remaining;
                     found.extend(list(&store, &options).unwrap());
                     assert_eq!(found.len() + remaining, expected.len());
+                    // Counted every other time, taken from the page before in between.
+                    rest = rest.is_none().then_some(remaining);
                     if remaining == 0 {
                         break;
                     }
