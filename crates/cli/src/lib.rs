@@ -16,6 +16,7 @@ pub mod follow;
 pub mod interact;
 mod logging;
 pub mod manifest;
+mod memory;
 pub mod output;
 pub mod paths;
 mod plugin;

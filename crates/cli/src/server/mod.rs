@@ -1,7 +1,6 @@
 //! The embedded server with KubeTask on it: what `kubetask up` runs, and `kubetask run` when nothing else does.
 
 mod install;
-mod memory;
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -166,7 +165,7 @@ pub async fn start(data_dir: &DataDir, options: ServerOptions) -> Result<LocalSe
         let path = data_dir.server_info();
         return Err(StartError::Other(CommandError::failure(format!("{}: {error}", path.display()))));
     }
-    memory::release_after_start();
+    crate::memory::release_after_start();
     Ok(server)
 }
 

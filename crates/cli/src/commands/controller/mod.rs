@@ -208,6 +208,7 @@ pub async fn run(args: ControllerArgs, global: &GlobalArgs) -> CommandResult {
     }
     let identity = leader.as_ref().map_or("the only one", |leader| leader.identity.as_str());
     tracing::info!(version = crate::version::short(), identity, "the controller starts");
+    crate::memory::release_after_start();
     let cancel = CancellationToken::new();
     let options = RunOptions { leader, health, grace: args.shutdown_grace };
     let work = elected::run(client, config, options, cancel.clone());

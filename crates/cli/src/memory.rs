@@ -1,4 +1,4 @@
-//! Memory that only starting needed: given back to the system once the server is up.
+//! Memory that only starting needed: given back to the system once the server or the controller is up.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 /// Gives back, once, what only the start needed: free heap, which the C library would keep (definitions, documents and
 /// requests of the start are a third of the heap at its peak), and the program text that has run once.
-pub(super) fn release_after_start() {
+pub(crate) fn release_after_start() {
     tokio::spawn(async {
         tokio::time::sleep(SETTLED).await;
         // Walks the heap: some milliseconds that no request should wait for.
