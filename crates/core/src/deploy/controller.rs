@@ -40,7 +40,8 @@ fn args(values: &Values, release: &Release) -> Vec<String> {
     let mut args = vec![
         "controller".to_owned(),
         "--leader-elect".to_owned(),
-        format!("--listen=:{METRICS_PORT}"),
+        format!("--metrics-bind-address=:{METRICS_PORT}"),
+        format!("--health-probe-bind-address=:{METRICS_PORT}"),
         format!("--image={}", values.image.reference(&release.version)),
     ];
     if !values.default_agent_image.is_empty() {

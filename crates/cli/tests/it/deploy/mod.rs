@@ -136,6 +136,30 @@ fn machine_help() -> String {
     crate::machine::Machine::new().kubetask(&["up", "--help"]).ok().stdout
 }
 
+/// The Deployment of the controller starts with words that `kubetask controller` takes.
+fn starts_the_controller(deployment: &Value) {
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let words: Vec<&str> = container["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(words.first(), Some(&"controller"), "{words:?}");
+    parses(words.into_iter());
+}
+
+#[test]
+fn deployments_start_the_controller_with_words_it_takes() {
+    for file in ["install.yaml", "kustomize/operator.yaml"] {
+        let objects = by_name(&std::fs::read_to_string(path(file)).unwrap());
+        starts_the_controller(&objects["Deployment kubetask-system/kubetask-controller"]);
+    }
+    // Whatever may be chosen; Helm renders the same, which its own test shows.
+    let values: Values = serde_json::from_value(serde_json::json!({
+        "watchNamespace": "team-a", "defaultAgentImage": "registry.example/agent:1", "extraArgs": ["--verbose"],
+    }))
+    .unwrap();
+    let release = Release::by_command(NAMESPACE, env!("CARGO_PKG_VERSION"));
+    let objects = all_objects(&values, &release);
+    starts_the_controller(objects.iter().find(|object| object["kind"] == "Deployment").unwrap());
+}
+
 /// Whether the command line of this build takes these words.
 fn parses<'a>(words: impl Iterator<Item = &'a str>) {
     use clap::Parser;
