@@ -107,4 +107,60 @@ mod tests {
             assert_eq!(without_secrets(url), shown);
         }
     }
+
+    /// Answers one request after another with what is given, and tells what was asked.
+    fn server(answers: Vec<&'static str>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        use std::io::{BufRead, BufReader};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serve = move || {
+            let answer = |answer: &str| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                let asked: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                let head = "connection: close\r\ncontent-length";
+                let (status, body) = answer.split_once(' ').unwrap();
+                write!(stream, "HTTP/1.1 {status} X\r\n{head}: {}\r\n\r\n{body}", body.len()).unwrap();
+                asked.join("\n")
+            };
+            answers.into_iter().map(answer).collect()
+        };
+        (address, std::thread::spawn(serve))
+    }
+
+    #[test]
+    fn remote_files_are_fetched_with_headers_and_aggregated_in_order() {
+        // The first answer is one of a server that is busy.
+        let (address, asked) = server(vec!["503 later", "200 from afar"]);
+        let directory = tempfile::tempdir().unwrap();
+        let local = directory.path().join("local");
+        fs::write(&local, "at hand").unwrap();
+        let (output, plan) = (directory.path().join("out/task.md"), directory.path().join("plan.json"));
+        let remote = serde_json::json!({
+            "url": format!("http://{address}/guide?token=x"),
+            // In a pod it comes from a Secret.
+            "headers": [{"name": "x-plain", "value": "plain"}, {"name": "x-path", "env": "PATH"}],
+        });
+        let file =
+            serde_json::json!({"path": "/workspace/task.md", "output": output, "parts": [{"file": local}, remote]});
+        fs::write(&plan, serde_json::json!({"files": [file]}).to_string()).unwrap();
+        assert_eq!(run(&plan).unwrap(), exit_codes::OK);
+        let expect = "<context index=\"0\">\nat hand\n</context>\n\n<context index=\"1\">\nfrom afar\n</context>";
+        assert_eq!(fs::read_to_string(&output).unwrap(), expect);
+        let asked = asked.join().unwrap();
+        assert!(asked[1].starts_with("GET /guide?token=x HTTP/1.1"), "{asked:?}");
+        let path = format!("x-path: {}", std::env::var("PATH").unwrap().trim_end());
+        assert!(asked[1].contains("x-plain: plain") && asked[1].contains(&path), "{asked:?}");
+    }
+
+    #[test]
+    fn a_remote_file_that_is_not_there_is_named_without_secrets() {
+        let (address, asked) = server(vec!["404 none"]);
+        let part = FetchPart::Remote { url: format!("http://u:pw@{address}/guide?token=x"), headers: Vec::new() };
+        let file = FetchFile { path: "/workspace/a".to_owned(), output: String::new(), parts: Vec::new() };
+        let said = content(&file, &part).unwrap_err().lines.join(" ");
+        assert!(said.contains("/workspace/a") && said.contains(&format!("http://{address}/guide")), "{said}");
+        assert!(!said.contains("token") && !said.contains("pw"), "{said}");
+        asked.join().unwrap();
+    }
 }
