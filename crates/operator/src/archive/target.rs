@@ -9,10 +9,12 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use kubetask_api::config::Archive;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
     HttpService,
 };
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, RetryConfig};
@@ -68,18 +70,32 @@ pub(super) fn target(
     http: &Http,
 ) -> Result<Target, String> {
     let url = archive.url.as_str();
-    match url.split_once("://") {
-        Some(("file", path)) => files(path, policy),
-        Some(("s3", rest)) => {
-            let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix);
-            let prefix = Path::parse(prefix.trim_matches('/')).map_err(|error| format!("{url}: {error}"))?;
-            let store = s3(url, secret, archive.secret_ref.is_none(), policy, http)?;
-            Ok(Target { store, prefix })
-        }
-        _ => Err(format!(
-            "{url}: this version writes to s3:// and file:// only; S3-compatible endpoints (AWS_ENDPOINT) serve most other stores"
-        )),
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    if scheme == "file" {
+        return files(rest, policy);
     }
+    let Some(cloud) = Cloud::of(scheme) else {
+        return Err(format!("{url}: archives are written to s3://, gs://, az:// and file:// only"));
+    };
+    let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix);
+    let prefix = Path::parse(prefix.trim_matches('/')).map_err(|error| format!("{url}: {error}"))?;
+    // Without a Secret it is the operator's own identity that writes.
+    let secret = match (&archive.secret_ref, policy.own_identity) {
+        (Some(_), _) => Some(secret),
+        (None, true) => None,
+        (None, false) => {
+            let wanted = cloud.wanted();
+            let hint = format!("name a Secret with {wanted} in archive.secretRef");
+            return Err(format!("{url}: this operator lends its own identity to nobody; {hint}"));
+        }
+    };
+    if let Some(secret) = secret
+        && !cloud.is_enough(secret)
+    {
+        return Err(format!("{url}: the Secret of archive.secretRef has no {}", cloud.wanted()));
+    }
+    let store = cloud.store(url, secret, http).map_err(|error| format!("{url}: {error}"))?;
+    Ok(Target { store, prefix })
 }
 
 fn files(path: &str, policy: &ArchivePolicy) -> Result<Target, String> {
@@ -109,36 +125,99 @@ fn files(path: &str, policy: &ArchivePolicy) -> Result<Target, String> {
     Ok(Target { store: Arc::new(store), prefix: Path::default() })
 }
 
-fn s3(
-    url: &str,
-    secret: &BTreeMap<String, String>,
-    no_secret: bool,
-    policy: &ArchivePolicy,
-    http: &Http,
-) -> Result<Arc<dyn ObjectStore>, String> {
-    let mut builder = match (no_secret, policy.own_identity) {
-        (true, true) => AmazonS3Builder::from_env(),
-        (true, false) => {
-            let hint = "name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in archive.secretRef";
-            return Err(format!("{url}: this operator lends its own identity to nobody; {hint}"));
+/// Stores that are somewhere else.
+#[derive(Clone, Copy)]
+enum Cloud {
+    /// Amazon S3, and whatever speaks its protocol.
+    S3,
+    /// Google Cloud Storage.
+    Google,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+impl Cloud {
+    fn of(scheme: &str) -> Option<Self> {
+        match scheme {
+            "s3" => Some(Self::S3),
+            "gs" => Some(Self::Google),
+            "az" => Some(Self::Azure),
+            _ => None,
         }
-        (false, _) => AmazonS3Builder::new(),
-    };
-    builder = builder.with_url(url).with_http_connector(Connector(http.clone())).with_retry(RetryConfig {
-        max_retries: 2,
-        retry_timeout: ANSWER_WITHIN,
-        ..RetryConfig::default()
-    });
-    for (name, value) in secret {
+    }
+
+    /// What a Secret must have. Without it a store would look for an identity, and find the operator's.
+    fn wanted(self) -> &'static str {
+        match self {
+            Self::S3 => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            Self::Google => "GOOGLE_SERVICE_ACCOUNT_KEY (the JSON of a service account's key)",
+            Self::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+        }
+    }
+
+    fn is_enough(self, secret: &BTreeMap<String, String>) -> bool {
+        let has =
+            |name: &str| secret.iter().any(|(key, value)| key.eq_ignore_ascii_case(name) && !value.trim().is_empty());
+        match self {
+            Self::S3 => has("AWS_ACCESS_KEY_ID") && has("AWS_SECRET_ACCESS_KEY"),
+            Self::Google => has("GOOGLE_SERVICE_ACCOUNT_KEY"),
+            Self::Azure => {
+                has("AZURE_STORAGE_ACCOUNT_NAME")
+                    && (has("AZURE_STORAGE_ACCOUNT_KEY") || has("AZURE_STORAGE_SAS_TOKEN"))
+            }
+        }
+    }
+
+    /// The store, with the settings of the Secret; without one, with the operator's own identity.
+    fn store(
+        self,
+        url: &str,
+        secret: Option<&BTreeMap<String, String>>,
+        http: &Http,
+    ) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let retry = RetryConfig { max_retries: 2, retry_timeout: ANSWER_WITHIN, ..RetryConfig::default() };
+        let connector = Connector(http.clone());
+        let settings = secret.into_iter().flatten().map(|(name, value)| (name.to_ascii_lowercase(), value.trim()));
         // Keys that are no settings of the store may be for somebody else.
-        if let Ok(key) = AmazonS3ConfigKey::from_str(&name.to_ascii_lowercase()) {
-            builder = builder.with_config(key, value.trim());
-        }
+        Ok(match self {
+            Self::S3 => {
+                let new = if secret.is_some() { AmazonS3Builder::new() } else { AmazonS3Builder::from_env() };
+                let known =
+                    settings.filter_map(|(name, value)| Some((AmazonS3ConfigKey::from_str(&name).ok()?, value)));
+                let builder = known.fold(new.with_url(url), |to, (key, value)| to.with_config(key, value));
+                Arc::new(builder.with_http_connector(connector).with_retry(retry).build()?)
+            }
+            Self::Google => {
+                let new = if secret.is_some() {
+                    GoogleCloudStorageBuilder::new()
+                } else {
+                    GoogleCloudStorageBuilder::from_env()
+                };
+                // Other settings name files of the operator's.
+                let known = settings.filter(|(name, _)| name == "google_service_account_key");
+                let builder = known.fold(new.with_url(url), |to, (_, value)| to.with_service_account_key(value));
+                Arc::new(builder.with_http_connector(connector).with_retry(retry).build()?)
+            }
+            Self::Azure => {
+                let new =
+                    if secret.is_some() { MicrosoftAzureBuilder::new() } else { MicrosoftAzureBuilder::from_env() };
+                // Other settings name files of the operator's, or have it run a program.
+                let known = settings.filter_map(|(name, value)| Some((azure_key(&name)?, value)));
+                let builder = known.fold(new.with_url(url), |to, (key, value)| to.with_config(key, value));
+                Arc::new(builder.with_http_connector(connector).with_retry(retry).build()?)
+            }
+        })
     }
-    if !no_secret && !secret.keys().any(|name| name.eq_ignore_ascii_case("AWS_ACCESS_KEY_ID")) {
-        return Err(format!("{url}: the Secret of archive.secretRef has no AWS_ACCESS_KEY_ID"));
+}
+
+fn azure_key(name: &str) -> Option<AzureConfigKey> {
+    match name {
+        "azure_storage_account_name" => Some(AzureConfigKey::AccountName),
+        "azure_storage_account_key" => Some(AzureConfigKey::AccessKey),
+        "azure_storage_sas_token" => Some(AzureConfigKey::SasKey),
+        "azure_storage_endpoint" => Some(AzureConfigKey::Endpoint),
+        _ => None,
     }
-    Ok(Arc::new(builder.build().map_err(|error| format!("{url}: {error}"))?))
 }
 
 /// Stores speak HTTP through the client that everything else uses.
@@ -197,6 +276,27 @@ mod tests {
         assert!(why("file:///archive/../etc", &[], &strict).contains("absolute path"));
         assert!(why("file:///archive", &[], &nowhere).contains("--archive-dir"));
         assert!(why("file://relative", &[], &own).contains("absolute path"));
-        assert!(why("gs://bucket", &[], &own).contains("s3:// and file:// only"));
+        assert!(why("ftp://bucket", &[], &own).contains("s3://, gs://, az:// and file:// only"));
+    }
+
+    #[test]
+    fn archives_in_google_and_azure_need_their_own_credentials() {
+        let strict = ArchivePolicy { files: Files::Nowhere, own_identity: false };
+        // A key without OAuth: nothing has to be asked for to make the store.
+        let key = r#"{"private_key": "", "private_key_id": "", "client_email": "", "disable_oauth": true}"#;
+        assert_eq!(why("gs://bucket/a", &[("GOOGLE_SERVICE_ACCOUNT_KEY", key)], &strict), "a");
+        assert!(why("gs://bucket/a", &[], &strict).contains("GOOGLE_SERVICE_ACCOUNT_KEY"));
+        // A path would be one of the operator's.
+        let path = [("GOOGLE_SERVICE_ACCOUNT", "/var/run/secrets/key.json")];
+        assert!(why("gs://bucket/a", &path, &strict).contains("has no GOOGLE_SERVICE_ACCOUNT_KEY"));
+
+        let account = ("AZURE_STORAGE_ACCOUNT_NAME", "acme");
+        assert_eq!(why("az://box/b/", &[account, ("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")], &strict), "b");
+        assert_eq!(why("az://box/b", &[account, ("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=x")], &strict), "b");
+        assert!(
+            why("az://box/b", &[account, ("AZURE_USE_AZURE_CLI", "true")], &strict).contains("has no AZURE_STORAGE")
+        );
+        assert!(why("az://box/b", &[], &strict).contains("lends its own identity"));
+        assert!(azure_key("azure_use_azure_cli").is_none() && azure_key("azure_federated_token_file").is_none());
     }
 }
