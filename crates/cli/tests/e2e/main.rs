@@ -7,5 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod contexts;
+mod human;
 mod lifecycle;
+mod makers;
 mod world;
