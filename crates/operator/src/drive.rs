@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Synced;
-use crate::world::feed;
+use crate::world::{TaskKey, feed};
 
 /// The watch of what a controller looks at. It fills the store of `writer`, without what `strip` takes away; `listed`
 /// holds from the end of the first list on; `told` is told of everything.
@@ -43,18 +43,24 @@ where
         .touched_objects()
 }
 
-/// Carries a controller on until it has ended.
+/// Carries a controller on until it has ended. `gone` is told of objects that somebody wanted looked at, but that are not
+/// there: what is remembered of them must go.
 pub(crate) async fn drive<K, Failed>(
     controller: impl Stream<Item = Result<(ObjectRef<K>, Action), Error<Failed, watcher::Error>>>,
     listed: &Synced,
     cancel: &CancellationToken,
+    gone: impl Fn(&TaskKey),
 ) where
     K: Resource<DynamicType = ()>,
     Failed: 'static,
 {
     let controller = controller.for_each(|looked| {
-        if let Err(Error::QueueError(error)) = looked {
-            feed::interrupted(&K::kind(&()), &error);
+        match looked {
+            Err(Error::QueueError(error)) => feed::interrupted(&K::kind(&()), &error),
+            Err(Error::ObjectNotFound(what)) => {
+                gone(&TaskKey::new(what.namespace.as_deref().unwrap_or_default(), &what.name));
+            }
+            _ => {}
         }
         future::ready(())
     });
@@ -72,5 +78,27 @@ async fn cancelled_before(listed: &Synced, cancel: &CancellationToken) {
     cancel.cancelled().await;
     if listed.is_set() {
         future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::stream;
+    use kubetask_api::BatchRun;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_there_any_more_is_forgotten() {
+        let missing: ObjectRef<BatchRun> = ObjectRef::new("r").within("n");
+        let looks = [Err(Error::<std::io::Error, _>::ObjectNotFound(Box::new(missing.erase())))];
+        let gone = Mutex::new(Vec::new());
+        let controller =
+            stream::iter(looks.map(|look| look.map(|()| (ObjectRef::<BatchRun>::new("r"), Action::await_change()))));
+        drive(controller, &Synced::default(), &CancellationToken::new(), |key| gone.lock().unwrap().push(key.clone()))
+            .await;
+        assert_eq!(*gone.lock().unwrap(), [TaskKey::new("n", "r")]);
     }
 }

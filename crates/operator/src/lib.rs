@@ -27,6 +27,7 @@ pub mod clusters;
 pub mod config;
 pub mod crontask;
 mod drive;
+mod due;
 pub mod elected;
 pub mod events;
 pub mod gate;

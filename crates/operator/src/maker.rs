@@ -135,10 +135,15 @@ async fn reconcile_one<C: Makers>(maker: &C::Maker, context: &C) -> Result<Next,
     let next = context.look(maker, &key).await;
     if !shared.is_there(maker) {
         // It went meanwhile: what was remembered of it since must go too.
-        context.forget(&key);
-        shared.memory.forget(&key);
+        gone(context, &key);
     }
     next
+}
+
+/// A maker is not there any more. The ends of Tasks of a BatchRun that is gone would be kept for it for ever.
+pub(crate) fn gone<C: Makers>(context: &C, key: &TaskKey) {
+    context.forget(key);
+    context.shared().memory.forget(key);
 }
 
 /// How long to wait before the next look after a failure.

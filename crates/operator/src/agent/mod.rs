@@ -3,7 +3,6 @@
 //! Told by the [`World`], which the Task controller feeds: nothing is watched here. An Agent of many Tasks changes many
 //! times a second; its status is written once a second at most.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future;
@@ -15,6 +14,7 @@ use kubetask_core::task::agent_references;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::due::Due;
 use crate::status;
 use crate::world::{TaskKey, World};
 
@@ -32,37 +32,37 @@ pub async fn run(client: Client, world: World, cancel: CancellationToken) {
         return;
     }
     // When to look at whom.
-    let mut due: HashMap<TaskKey, Instant> = HashMap::new();
+    let mut due: Due<Instant> = Due::default();
     // Who may not be written before; cleared as time passes.
-    let mut wait: HashMap<TaskKey, Instant> = HashMap::new();
+    let mut wait: Due<Instant> = Due::default();
     loop {
-        let first = due.values().min().copied();
+        let first = due.next();
         tokio::select! {
             () = cancel.cancelled() => return,
             key = looks.recv() => {
                 let Some(key) = key else { return };
                 let soonest = Instant::now() + TOGETHER;
-                let at = wait.get(&key).map_or(soonest, |at| soonest.max(*at));
-                due.entry(key).or_insert(at);
+                if due.get(&key).is_none() {
+                    let at = wait.get(&key).map_or(soonest, |at| soonest.max(at));
+                    due.set(&key, Some(at));
+                }
             }
             () = tokio::time::sleep_until(first.unwrap_or_else(Instant::now)), if first.is_some() => {
                 let now = Instant::now();
-                let mut now_due: Vec<TaskKey> = Vec::new();
-                due.retain(|key, at| {
-                    if *at <= now {
-                        now_due.push(key.clone());
-                    }
-                    *at > now
-                });
-                wait.retain(|_, at| *at > now);
+                let now_due = due.take(now);
+                wait.take(now);
                 for some in now_due.chunks(AT_A_TIME) {
                     let looked = future::join_all(some.iter().map(|key| look(&client, &world, key))).await;
                     for (key, looked) in some.iter().zip(looked) {
                         let again = Instant::now() + AT_MOST_EVERY;
                         match looked {
                             Looked::Fine => {}
-                            Looked::Written => drop(wait.insert(key.clone(), again)),
-                            Looked::Failed => drop(due.insert(key.clone(), again)),
+                            Looked::Written => {
+                                wait.set(key, Some(again));
+                            }
+                            Looked::Failed => {
+                                due.set(key, Some(again));
+                            }
                         }
                     }
                 }

@@ -50,6 +50,6 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         .watches_stream(watch_batches, referring)
         .reconcile_on(keys(from_tasks))
         .graceful_shutdown_on(cancel.clone().cancelled_owned())
-        .run(maker::reconcile, maker::on_error, context);
-    drive(controller, &listed, &cancel).await;
+        .run(maker::reconcile, maker::on_error, context.clone());
+    drive(controller, &listed, &cancel, |key| maker::gone(&*context, key)).await;
 }

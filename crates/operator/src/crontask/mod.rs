@@ -43,9 +43,9 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
         .reconcile_on(keys(from_timer))
         .reconcile_on(keys(from_tasks))
         .graceful_shutdown_on(cancel.clone().cancelled_owned())
-        .run(maker::reconcile, maker::on_error, context);
+        .run(maker::reconcile, maker::on_error, context.clone());
     tokio::select! {
-        () = drive(controller, &listed, &cancel) => {}
+        () = drive(controller, &listed, &cancel, |key| maker::gone(&*context, key)) => {}
         () = timer.run(wake) => {}
     }
 }

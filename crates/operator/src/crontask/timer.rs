@@ -3,7 +3,6 @@
 //! A machine that sleeps does not count the time, and clocks are set; so the timer never sleeps longer than
 //! [`LOOK_AT_CLOCK`]. It wakes up only while somebody waits.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::Clock;
+use crate::due::Due;
 use crate::world::TaskKey;
 
 /// How often the clock is looked at while somebody waits.
@@ -26,46 +26,8 @@ pub(super) struct Timer {
 
 #[derive(Default)]
 struct Shared {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Due<Timestamp>>,
     sooner: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    order: BTreeSet<(Timestamp, TaskKey)>,
-    at: HashMap<TaskKey, Timestamp>,
-}
-
-impl Waiting {
-    /// Sets or clears when somebody is woken; tells whether that is before all others.
-    fn set(&mut self, key: &TaskKey, at: Option<Timestamp>) -> bool {
-        if let Some(old) = self.at.remove(key) {
-            self.order.remove(&(old, key.clone()));
-        }
-        let Some(at) = at else { return false };
-        let sooner = self.next().is_none_or(|first| at < first);
-        self.at.insert(key.clone(), at);
-        self.order.insert((at, key.clone()));
-        sooner
-    }
-
-    fn next(&self) -> Option<Timestamp> {
-        self.order.first().map(|(at, _)| *at)
-    }
-
-    /// Who is to be woken now. They wait no more.
-    fn due(&mut self, now: Timestamp) -> Vec<TaskKey> {
-        let mut due = Vec::new();
-        while let Some((at, key)) = self.order.pop_first() {
-            if at > now {
-                self.order.insert((at, key));
-                break;
-            }
-            self.at.remove(&key);
-            due.push(key);
-        }
-        due
-    }
 }
 
 impl Timer {
@@ -91,7 +53,7 @@ impl Timer {
             let now = self.now();
             let (due, next) = {
                 let mut waiting = self.lock();
-                (waiting.due(now), waiting.next())
+                (waiting.take(now), waiting.next())
             };
             for key in due {
                 if wake.send(key).is_err() {
@@ -112,7 +74,7 @@ impl Timer {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Due<Timestamp>> {
         self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -120,26 +82,6 @@ impl Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn everybody_is_woken_once_and_in_order() {
-        let mut waiting = Waiting::default();
-        let key = |name: &str| TaskKey::new("n", name);
-        assert!(waiting.set(&key("b"), Some(at(20))));
-        assert!(waiting.set(&key("a"), Some(at(10))));
-        assert!(!waiting.set(&key("c"), Some(at(15))));
-        assert!(!waiting.set(&key("c"), Some(at(30))), "moved");
-        assert!(!waiting.set(&key("d"), None));
-        assert_eq!(waiting.due(at(9)), []);
-        assert_eq!(waiting.due(at(25)), [key("a"), key("b")]);
-        assert_eq!((waiting.due(at(25)), waiting.next()), (vec![], Some(at(30))));
-        waiting.set(&key("c"), None);
-        assert!(waiting.order.is_empty() && waiting.at.is_empty());
-    }
 
     #[tokio::test]
     async fn whoever_comes_first_is_woken_first() {

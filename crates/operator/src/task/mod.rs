@@ -90,8 +90,8 @@ pub async fn run(
             move |cx| receiver.poll_recv(cx).map(|key| key.as_ref().map(object_ref))
         }))
         .graceful_shutdown_on(cancel.clone().cancelled_owned())
-        .run(reconcile, reconcile::on_error, context);
-    drive(controller, &when_synced, &cancel).await;
+        .run(reconcile, reconcile::on_error, context.clone());
+    drive(controller, &when_synced, &cancel, |key| context.gone(key)).await;
     pumps.shutdown().await;
 }
 

@@ -174,6 +174,11 @@ impl Context {
         self.tasks.get(&ObjectRef::from_obj(task)).is_some_and(|now| now.metadata.uid == task.metadata.uid)
     }
 
+    /// The Task is not there any more; its watch has told the world.
+    pub(super) fn gone(&self, key: &TaskKey) {
+        self.memory.forget(key);
+    }
+
     fn forget(&self, key: &TaskKey) {
         let others = self.world.lock().remove_task(key);
         self.send(others);

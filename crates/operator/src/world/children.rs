@@ -226,4 +226,17 @@ mod tests {
         children.written(MakerKind::BatchRun, &maker(), &known);
         assert!(children.by_maker.is_empty() && children.maker_of.is_empty());
     }
+
+    #[test]
+    fn nothing_is_kept_for_a_maker_that_is_gone() {
+        let mut children = Children::default();
+        let mut told = children.listen(MakerKind::BatchRun);
+        children.put(&task("t", "1", "BatchRun", "Completed"));
+        // The BatchRun was deleted; the garbage collector takes its Tasks.
+        children.forget(MakerKind::BatchRun, &maker());
+        children.remove(&TaskKey::new("n", "t"));
+        assert_eq!([told.try_recv().unwrap(), told.try_recv().unwrap()], [maker(), maker()], "its controller is asked");
+        children.forget(MakerKind::BatchRun, &maker());
+        assert!(children.by_maker.is_empty() && children.maker_of.is_empty());
+    }
 }
