@@ -42,6 +42,9 @@ pub const TRACEPARENT: &str = "kubetask.io/traceparent";
 pub const SPEC_HASH: &str = "kubetask.io/spec-hash";
 /// Annotation on a Task and its Job: where the agent's Job is, when its Agent names another cluster.
 pub const CLUSTER: &str = "kubetask.io/cluster";
+/// Annotation on a Pod, with any value: when its agent has ended, the container stays for somebody to look around, and its
+/// startup probe passes.
+pub const HUMAN: &str = "kubetask.io/human-in-the-loop";
 /// Annotation on a Pod: the engine with which the embedded node runs it (local, docker, kubernetes).
 pub const ENGINE: &str = "node.kubetask.io/engine";
 /// Kueue's queue label, copied from the Task to its Job.

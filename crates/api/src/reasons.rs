@@ -57,6 +57,8 @@ words! {
     FINISHED = "Finished";
     /// The agent ended with exit code 0.
     COMPLETED = "Completed";
+    /// The agent ended; its container stays for a while, for somebody to look around.
+    WAITING_FOR_HUMAN = "WaitingForHuman";
     /// The agent ended with another exit code.
     EXIT_CODE = "ExitCode";
     /// The agent ran longer than timeoutSeconds.

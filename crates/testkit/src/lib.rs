@@ -29,7 +29,7 @@ mod waiting;
 
 pub use cluster::{TestCluster, TestConfig};
 pub use faults::Faults;
-pub use kubetask_engine::fake::{FakeEngine, Script};
+pub use kubetask_engine::fake::{ExecReply, FakeEngine, Script};
 pub use kubetask_engine::spec::ContainerSpec;
 pub use requests::{Request, Requests};
 pub use waiting::WAIT;

@@ -56,7 +56,7 @@ async fn logs(args: &LogsArgs, connection: &Connection, output: Output) -> Comma
     let plain = args.tail.is_none() && args.since.is_none() && !args.timestamps && args.container.is_none();
     if args.follow && plain {
         let mut sink = LogSink::new(output, false, None);
-        let options = FollowOptions { prefix: None, log_to_stderr: false, log: true };
+        let options = FollowOptions { prefix: None, log_to_stderr: false, log: true, human: None };
         return match follow::follow(&connection.client, &connection.namespace, &args.name, &mut sink, output, &options)
             .await
         {

@@ -71,7 +71,7 @@ pub struct RunArgs {
     /// Submit and return; the embedded server goes on in the background
     #[arg(short, long)]
     pub detach: bool,
-    /// Tell the desktop when the tasks have ended (with notify-send)
+    /// Tell the desktop when a task waits for you, and when the tasks have ended (with notify-send)
     #[arg(long)]
     pub notify: bool,
     /// Print the finished tasks in this format on stdout; the log then goes to stderr
@@ -170,7 +170,8 @@ struct Followed {
 impl Followed {
     fn new(task: submit::Submitted, args: &RunArgs, output: Output) -> Self {
         let log_to_stderr = args.output.is_some();
-        let options = FollowOptions { prefix: None, log_to_stderr, log: true };
+        let human = args.notify.then_some(desktop::waits as fn(&Task));
+        let options = FollowOptions { prefix: None, log_to_stderr, log: true, human };
         Self { task, options, sink: LogSink::new(output, log_to_stderr, None), ended: None }
     }
 }

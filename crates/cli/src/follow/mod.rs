@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use kube::api::Api;
 use kube::runtime::watcher;
-use kubetask_api::{Task, TaskPhase};
+use kubetask_api::{Task, TaskPhase, reasons};
 
 pub use log::LogSink;
 pub use progress::Progress;
@@ -30,6 +30,8 @@ pub struct FollowOptions {
     pub log_to_stderr: bool,
     /// Whether to show the log at all.
     pub log: bool,
+    /// Whom to tell when the agent has ended and its container stays for a person.
+    pub human: Option<fn(&Task)>,
 }
 
 /// Why following ended early.
@@ -66,6 +68,7 @@ pub async fn follow(
     let mut logs = log::LogStream::new(client.clone(), namespace);
     let mut pulls = pull::Pulls::new(client.clone(), namespace);
     let mut seen = false;
+    let mut waited = false;
     let mut failing_since: Option<tokio::time::Instant> = None;
     loop {
         tokio::select! {
@@ -74,6 +77,17 @@ pub async fn follow(
                     seen = true;
                     failing_since = None;
                     progress.update(&task);
+                    let waits = waits_for_human(&task);
+                    if waits && !waited {
+                        progress.clear();
+                        output.say(format!("{name}: {}", message_of(&task)));
+                        if let Some(tell) = options.human {
+                            let task = task.clone();
+                            // What tells the desktop may take its time.
+                            drop(tokio::task::spawn_blocking(move || tell(&task)));
+                        }
+                    }
+                    waited |= waits;
                     let phase = task.phase();
                     if let Some(job) = task.status.as_ref().and_then(|status| status.job_name.as_deref()) {
                         pulls.open(job);
@@ -125,6 +139,16 @@ pub async fn follow(
             }
         }
     }
+}
+
+/// Whether the agent has ended, and its container stays for a person.
+fn waits_for_human(task: &Task) -> bool {
+    task.status.as_ref().is_some_and(|status| status.reason.as_deref() == Some(reasons::WAITING_FOR_HUMAN))
+}
+
+fn message_of(task: &Task) -> String {
+    let message = task.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default();
+    crate::output::plain_text(message).replace('\n', " ")
 }
 
 fn pod_of(task: &Task) -> Option<String> {

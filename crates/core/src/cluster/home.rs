@@ -188,6 +188,8 @@ fn here(job: Job, there: &Spec, config: (String, String), settings: &Settings) -
         annotations: metadata.annotations.map(|mut annotations| {
             // The relay is ours: the engine that the agent asks for is not for it.
             annotations.remove(labels::ENGINE);
+            // It follows; nobody is to enter it.
+            annotations.remove(labels::HUMAN);
             annotations
         }),
         ..metadata

@@ -2,13 +2,25 @@
 //!
 //! The image is the user's and need not hold our binary, so a POSIX shell keeps watch. The command reaches it as
 //! separate arguments and is run as `"$@"`: no word is split, joined or expanded again.
+//!
+//! That the command has ended shows nowhere in a container that still runs. So the shell leaves a file behind, and a startup
+//! probe waits for it: the container counts as started once it waits for a person. Such a probe, unlike one of readiness,
+//! ends when it has passed; and because it waits instead of asking again and again, it tells of no failures.
 
+use k8s_openapi::api::core::v1::{ExecAction, Probe};
 use kubetask_api::task::HumanInTheLoop;
 
 /// How long a container is kept alive unless told otherwise.
 pub const DEFAULT_KEEP_ALIVE_SECONDS: i32 = 3600;
 /// The environment variable with the number of seconds.
 pub const KEEP_ALIVE_ENV: &str = "KUBETASK_KEEP_ALIVE_SECONDS";
+
+/// The directory with the file that tells that the command has ended.
+pub(super) const STATE_DIR: &str = "/kubetask/human";
+/// How long the probe waits before it begins anew: no call to a node need last longer.
+const PROBE_SECONDS: i32 = 3600;
+/// What the probe runs.
+const PROBE: &str = "until [ -e /kubetask/human/waits ]; do sleep 1; done";
 
 /// Runs `"$@"` with signals passed on and stdin kept, tells how to enter, waits, and exits with the command's own code.
 /// A signal ends the waiting at once.
@@ -22,6 +34,7 @@ exec 3<&-
 wait "$child"; code=$?
 while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
 trap 'exit "$code"' TERM INT HUP
+( : >/kubetask/human/waits ) 2>/dev/null
 echo
 echo "kubetask: the agent ended with exit code $code. Its container stays for $KUBETASK_KEEP_ALIVE_SECONDS seconds."
 echo "kubetask: enter it:      kubectl exec -it -n $TASK_NAMESPACE $KUBETASK_POD_NAME -c agent -- sh"
@@ -37,6 +50,18 @@ pub(super) fn wrap(command: &[String]) -> Vec<String> {
     let mut argv = vec!["sh".to_owned(), "-c".to_owned(), SCRIPT.to_owned(), "kubetask".to_owned()];
     argv.extend_from_slice(command);
     argv
+}
+
+/// The startup probe that passes once the container waits for a person. It gives up never: that would end the agent.
+pub(super) fn probe() -> Probe {
+    let command = ["sh", "-c", PROBE].map(str::to_owned).to_vec();
+    Probe {
+        exec: Some(ExecAction { command: Some(command) }),
+        period_seconds: Some(1),
+        timeout_seconds: Some(PROBE_SECONDS),
+        failure_threshold: Some(i32::MAX),
+        ..Probe::default()
+    }
 }
 
 /// The seconds for which to keep the container alive, where a person is wanted. The Task's word overrides the Agent's.
@@ -109,6 +134,12 @@ mod tests {
         std::io::BufRead::read_line(&mut reader, &mut seen).unwrap();
         assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
         assert_eq!(child.wait().unwrap().code(), Some(5));
+    }
+
+    #[test]
+    fn the_probe_looks_where_the_script_writes() {
+        let file = format!("{STATE_DIR}/waits");
+        assert!(SCRIPT.contains(&format!(">{file} ")) && PROBE.contains(&format!("-e {file} ")));
     }
 
     #[test]

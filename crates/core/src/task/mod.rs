@@ -78,11 +78,12 @@ fn decide(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) -> Plan
         JobSeen::NotCached if had_job => Plan { verify_job: true, ..Plan::default() },
         JobSeen::Gone if had_job => {
             let mut draft = Draft::new(now, task);
-            draft.fail(
-                reasons::JOB_LOST,
-                "the Job was deleted while the Task was not finished; the agent is not run again",
-                now,
+            let (namespace, name) = (ownership::namespace(task), ownership::name(task));
+            let message = format!(
+                "the Job was deleted while the Task was not finished; the agent is not run again by itself, but with \
+                 kubetask retry -n {namespace} {name}"
             );
+            draft.fail(reasons::JOB_LOST, message, now);
             draft.into_plan()
         }
         JobSeen::NotCached | JobSeen::Gone => without_job(now, task, seen, settings),

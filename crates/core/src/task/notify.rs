@@ -4,29 +4,36 @@
 //! after a restart, and nothing is forgotten between.
 
 use kubetask_api::config::{NotificationEvent, Notifications};
-use kubetask_api::{KubeTaskConfig, Task, TaskPhase, TaskStatus};
+use kubetask_api::{KubeTaskConfig, Task, TaskPhase, TaskStatus, reasons};
 
 /// Notes in a new status what is to be told of it.
 pub(super) fn note(task: &Task, notifications: Option<&Notifications>, status: &mut TaskStatus) {
     let Some(notifications) = notifications else { return };
     let (was, is) = (task.phase(), status.phase.unwrap_or_default());
-    if was == is {
-        return;
-    }
-    let event = match is {
-        TaskPhase::Pending => return,
-        TaskPhase::Running => NotificationEvent::Started,
-        TaskPhase::Completed => NotificationEvent::Completed,
-        TaskPhase::Failed => NotificationEvent::Failed,
-    };
-    if is_wanted(notifications, event) && !status.pending_notifications.contains(&event) {
-        status.pending_notifications.push(event);
+    let phase = (was != is).then_some(match is {
+        TaskPhase::Pending => None,
+        TaskPhase::Running => Some(NotificationEvent::Started),
+        TaskPhase::Completed => Some(NotificationEvent::Completed),
+        TaskPhase::Failed => Some(NotificationEvent::Failed),
+    });
+    let waited = task.status.as_ref().is_some_and(waits_for_human);
+    // An agent that is quick may wait for a person before anybody saw it at work.
+    let human = (!waited && waits_for_human(status)).then_some(NotificationEvent::WaitingForHuman);
+    for event in phase.flatten().into_iter().chain(human) {
+        if is_wanted(notifications, event) && !status.pending_notifications.contains(&event) {
+            status.pending_notifications.push(event);
+        }
     }
 }
 
 /// What is wanted in a namespace: what its configuration says, else what holds for all.
 pub fn wanted<'a>(config: Option<&'a KubeTaskConfig>, usual: Option<&'a Notifications>) -> Option<&'a Notifications> {
     config.and_then(|config| config.spec.notifications.as_ref()).or(usual)
+}
+
+/// Whether the agent has ended and its container stays for a person.
+fn waits_for_human(status: &TaskStatus) -> bool {
+    status.reason.as_deref() == Some(reasons::WAITING_FOR_HUMAN)
 }
 
 /// Whether somebody wants to be told.
@@ -69,5 +76,28 @@ mod tests {
         check(TaskPhase::Pending, TaskPhase::Running, Some(&[Started]), &[Started]);
         check(TaskPhase::Running, TaskPhase::Running, Some(&[Started]), &[]);
         check(TaskPhase::Running, TaskPhase::Completed, Some(&[Failed]), &[]);
+    }
+
+    #[test]
+    fn waiting_for_a_human_is_noted_when_it_begins() {
+        use NotificationEvent::{Started, WaitingForHuman};
+        let notifications = Some(Notifications { events: vec![Started, WaitingForHuman], ..Notifications::default() });
+        let config = KubeTaskConfig::new("default", KubeTaskConfigSpec { notifications, ..Default::default() });
+        let status = |phase, reason: &str| TaskStatus {
+            phase: Some(phase),
+            reason: Some(reason.to_owned()),
+            ..TaskStatus::default()
+        };
+        let waits = status(TaskPhase::Running, reasons::WAITING_FOR_HUMAN);
+        let noted = |was: TaskStatus| {
+            let mut task = Task::new("t", TaskSpec::default());
+            task.status = Some(was);
+            let mut new = waits.clone();
+            note(&task, config.spec.notifications.as_ref(), &mut new);
+            new.pending_notifications
+        };
+        assert_eq!(noted(status(TaskPhase::Running, reasons::RUNNING)), [WaitingForHuman]);
+        assert_eq!(noted(status(TaskPhase::Pending, reasons::JOB_CREATED)), [Started, WaitingForHuman]);
+        assert_eq!(noted(waits.clone()), []);
     }
 }

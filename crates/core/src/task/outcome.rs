@@ -117,22 +117,28 @@ fn failure(task: &Task, condition: &JobCondition, pod: Option<&Pod>) -> (&'stati
             ),
         );
     }
+    let again = format!(
+        "to run it again: kubetask retry -n {} {}; spec.retries does so by itself",
+        ownership::namespace(task),
+        ownership::name(task)
+    );
     let Some(pod) = pod else {
-        return (reasons::POD_LOST, format!("the Pod is gone, and with it the agent's exit code: {said}"));
+        return (reasons::POD_LOST, format!("the Pod is gone, and with it the agent's exit code: {said}; {again}"));
     };
     let status = pod.status.as_ref();
     let pod_said = status.and_then(|s| s.message.as_deref()).unwrap_or("no message");
+    let pod_said = pod_said.trim_end().trim_end_matches('.');
     let disrupted = status
         .and_then(|s| s.conditions.as_ref())
         .into_iter()
         .flatten()
         .find(|c| c.type_ == "DisruptionTarget" && c.status == "True");
     if status.and_then(|s| s.reason.as_deref()) == Some("Evicted") {
-        return (reasons::EVICTED, format!("the Pod was evicted: {pod_said}"));
+        return (reasons::EVICTED, format!("the Pod was evicted: {pod_said}; {again}"));
     }
     if let Some(disrupted) = disrupted {
         let why = disrupted.message.as_deref().unwrap_or("the node needed the place");
-        return (reasons::EVICTED, format!("the Pod was ended by the cluster: {why}"));
+        return (reasons::EVICTED, format!("the Pod was ended by the cluster: {why}; {again}"));
     }
     if let Some((container, ended)) = pods::failed_init(pod) {
         let detail = ended.message.as_deref().map(str::trim).filter(|m| !m.is_empty());
@@ -155,7 +161,10 @@ fn failure(task: &Task, condition: &JobCondition, pod: Option<&Pod>) -> (&'stati
         ),
         Some(ended) if was_deleted_before(pod, ended) => (
             reasons::POD_LOST,
-            format!("the Pod was deleted while the agent ran, which then ended with exit code {}", ended.exit_code),
+            format!(
+                "the Pod was deleted while the agent ran, which then ended with exit code {}; {again}",
+                ended.exit_code
+            ),
         ),
         Some(ended) if ended.exit_code != 0 => {
             let cause = ended.reason.as_deref().filter(|r| !matches!(*r, "Error" | "Completed"));
@@ -163,7 +172,7 @@ fn failure(task: &Task, condition: &JobCondition, pod: Option<&Pod>) -> (&'stati
             (reasons::EXIT_CODE, format!("the agent ended with exit code {}{cause}; {log}", ended.exit_code))
         }
         _ if pod.metadata.deletion_timestamp.is_some() => {
-            (reasons::POD_LOST, "the Pod was deleted while the agent ran".to_owned())
+            (reasons::POD_LOST, format!("the Pod was deleted while the agent ran; {again}"))
         }
         _ => {
             let why = status.and_then(|s| s.message.clone()).unwrap_or(said);

@@ -33,7 +33,10 @@ pub(super) fn build(
                     spec.command of the Agent, or turn humanInTheLoop off";
         return Err(Waiting::Invalid { what: what.to_owned() });
     }
-    let volumes = volumes::build(agent, resolved, stored);
+    let mut volumes = volumes::build(agent, resolved, stored);
+    if keep_alive.is_some() {
+        volumes.human();
+    }
     check_mounts(&volumes.agent)?;
 
     let command = match keep_alive {
@@ -52,6 +55,7 @@ pub(super) fn build(
         volume_mounts: Some(volumes.agent.clone()),
         security_context: Some(agent.security_context.clone().unwrap_or_else(security::container)),
         termination_message_policy: Some("File".to_owned()),
+        startup_probe: keep_alive.map(|_| human::probe()),
         ..Container::default()
     };
     let init_containers = init_containers(agent, resolved, &volumes, settings);
@@ -72,16 +76,19 @@ pub(super) fn build(
         security_context: Some(agent.pod_security_context.clone().unwrap_or_else(|| security::pod(settings))),
         ..PodSpec::default()
     };
-    Ok(PodTemplateSpec { metadata: Some(metadata(task, agent)), spec: Some(spec) })
+    Ok(PodTemplateSpec { metadata: Some(metadata(task, agent, keep_alive)), spec: Some(spec) })
 }
 
 /// The Agent's labels, and ours over them.
-fn metadata(task: &Task, agent: &AgentSpec) -> ObjectMeta {
+fn metadata(task: &Task, agent: &AgentSpec, keep_alive: Option<i32>) -> ObjectMeta {
     let mut pod_labels: BTreeMap<String, String> = agent.pod_labels.clone();
     pod_labels.extend(ownership::task_labels(task, "agent"));
     let mut annotations = ownership::task_annotations(task);
     if let Some(runtime) = agent.runtime {
         annotations.insert(labels::ENGINE.to_owned(), runtime.engine().to_owned());
+    }
+    if let Some(seconds) = keep_alive {
+        annotations.insert(labels::HUMAN.to_owned(), seconds.to_string());
     }
     ObjectMeta {
         labels: Some(pod_labels),

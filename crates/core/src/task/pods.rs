@@ -5,6 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
+use kubetask_api::labels;
+
 use super::Waiting;
 use super::pod::AGENT_CONTAINER;
 use crate::cluster;
@@ -63,6 +65,14 @@ pub(super) fn agent_started(pod: &Pod) -> Option<Timestamp> {
 /// Whether the agent runs now, in this Pod.
 pub(super) fn agent_runs(pod: &Pod) -> bool {
     agent(pod).and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some()) && !is_finished(pod)
+}
+
+/// For how many seconds the container stays for a person, once its agent has ended; `None` while the agent works, and where
+/// no person is wanted.
+pub(super) fn waits_for_human(pod: &Pod) -> Option<&str> {
+    let seconds = pod.metadata.annotations.as_ref()?.get(labels::HUMAN)?;
+    let waits = agent_runs(pod) && agent(pod)?.started == Some(true) && pod.metadata.deletion_timestamp.is_none();
+    waits.then_some(seconds.as_str())
 }
 
 /// The init container that failed, and how.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kubetask_api::{Task, TaskPhase, TaskStatus, conditions, reasons};
 
-use super::{EventNote, Plan, Waiting, agent_name};
+use super::{EventNote, Plan, Waiting, agent_name, ownership};
 
 /// Kubernetes keeps times in whole seconds.
 pub(super) fn whole_seconds(at: Timestamp) -> Timestamp {
@@ -102,11 +102,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The agent runs.
-    pub(super) fn running(&mut self, since: Option<Timestamp>) {
+    /// The agent runs; or it has ended, and its container stays for so many seconds for a person.
+    pub(super) fn running(&mut self, since: Option<Timestamp>, human: Option<&str>) {
         self.admitted();
         self.status.start_time.get_or_insert_with(|| since.map_or_else(|| self.now.clone(), Time));
-        self.set(conditions::RUNNING, true, reasons::RUNNING, "the agent runs");
+        let Some(seconds) = human else {
+            return self.set(conditions::RUNNING, true, reasons::RUNNING, "the agent runs");
+        };
+        let (namespace, name) = (ownership::namespace(self.task), ownership::name(self.task));
+        let message = format!(
+            "the agent ended, and its container stays for {seconds} seconds: enter it with kubetask exec -n {namespace} \
+             -it {name} -- sh, end it with kubetask stop -n {namespace} {name}"
+        );
+        self.set(conditions::RUNNING, true, reasons::WAITING_FOR_HUMAN, message);
     }
 
     fn finish(&mut self, at: Timestamp) {

@@ -76,7 +76,7 @@ fn progress(draft: &mut Draft<'_>, seen: &Seen, job: &Job) -> Option<Waiting> {
         });
     };
     if pods::agent_runs(pod) {
-        draft.running(pods::agent_started(pod));
+        draft.running(pods::agent_started(pod), pods::waits_for_human(pod));
         return None;
     }
     if pods::is_finished(pod) || pods::agent_ended(pod).is_some() {
@@ -144,7 +144,7 @@ fn stop(now: Timestamp, seen: &Seen, job: &Job, mut draft: Draft<'_>) -> Plan {
     }
     // Nothing is said until it ended: it still runs.
     if let Some(pod) = pods::latest(&seen.pods).filter(|p| pods::agent_runs(p)) {
-        draft.running(pods::agent_started(pod));
+        draft.running(pods::agent_started(pod), None);
     }
     Plan { actions, ..draft.into_plan() }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kubetask_api::agent::{AgentSpec, Credential, Workspace};
 
+use super::human::STATE_DIR;
 use crate::context::{DirMount, Resolved, Store, WORKSPACE, fetch};
 
 /// The volume names.
@@ -13,6 +14,7 @@ const FILES: &str = "kubetask-files";
 const SECRETS: &str = "kubetask-secrets";
 const FETCHED: &str = "kubetask-fetched";
 const TOOLS: &str = "kubetask-tools";
+const HUMAN: &str = "kubetask-human";
 const WORKSPACE_VOLUME: &str = "workspace";
 /// Where the tools are, in the agent.
 pub(super) const TOOLS_DIR: &str = "/tools";
@@ -91,6 +93,12 @@ impl Volumes {
             let sub_path = Some(file.key.clone());
             self.agent.push(VolumeMount { sub_path, ..read_only(mount(volume, &file.path)) });
         }
+    }
+
+    /// Where the agent's container leaves word that it waits for a person.
+    pub(super) fn human(&mut self) {
+        self.volumes.push(empty_dir(HUMAN));
+        self.agent.push(mount(HUMAN, STATE_DIR));
     }
 
     fn repositories(&mut self, resolved: &Resolved) {

@@ -214,15 +214,24 @@ impl fmt::Display for Waiting {
                     "Agent \"{agent}\" runs {limit} {tasks} at a time; this one is number {position} in its queue"
                 )
             }
-            Self::JobRefused { said } => write!(f, "the Job was refused: {said}"),
-            Self::PodRefused { said } => write!(f, "the Pod was refused: {said}"),
+            Self::JobRefused { said } => write!(f, "the Job was refused: {said}; it is tried again every half minute"),
+            Self::PodRefused { said } => write!(
+                f,
+                "the Pod was refused: {said}; the Task goes on when the quota, policy or service account allows it"
+            ),
             Self::Starting => f.write_str("the Pod is being prepared"),
-            Self::Unschedulable { said } => write!(f, "no node takes the Pod: {said}"),
+            Self::Unschedulable { said } => write!(
+                f,
+                "no node takes the Pod: {said}; add a node, or lower the Agent's resources, or change its scheduling"
+            ),
             Self::ImagePull { image, said } => write!(
                 f,
                 "cannot pull image {image}: {said}; check the Agent's agentImage, imagePullSecrets and the registry"
             ),
-            Self::ContainerConfig { said } => write!(f, "the container cannot be created: {said}"),
+            Self::ContainerConfig { said } => write!(
+                f,
+                "the container cannot be created: {said}; check the Agent's credentials, env, command and securityContext"
+            ),
             Self::ClusterUnavailable { cluster, said } => {
                 write!(f, "the cluster of {cluster} cannot be used: {said}; the Task goes on when it answers")
             }

@@ -125,13 +125,13 @@ fn failures_say_what_happened_and_what_to_do() {
         prompt(),
         vec![evicted],
         "BackoffLimitExceeded",
-        "Evicted: the Pod was evicted: The node was low on resource: memory.",
+        "Evicted: the Pod was evicted: The node was low on resource: memory; to run it again: kubetask retry -n team fix-login; spec.retries does so by itself",
     );
     check_failure(
         prompt(),
         vec![],
         "BackoffLimitExceeded",
-        "PodLost: the Pod is gone, and with it the agent's exit code: as the Job controller says",
+        "PodLost: the Pod is gone, and with it the agent's exit code: as the Job controller says; to run it again: kubetask retry -n team fix-login; spec.retries does so by itself",
     );
     // Deleted with a grace period of 30 seconds while it ran.
     let mut deleted = pod(&t, 1, "Failed", exited(143, 1, 12, ""));
@@ -141,7 +141,7 @@ fn failures_say_what_happened_and_what_to_do() {
         prompt(),
         vec![deleted.clone()],
         "BackoffLimitExceeded",
-        "PodLost: the Pod was deleted while the agent ran, which then ended with exit code 143",
+        "PodLost: the Pod was deleted while the agent ran, which then ended with exit code 143; to run it again: kubetask retry -n team fix-login; spec.retries does so by itself",
     );
     // Deleted after it had failed by itself.
     deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(60)));

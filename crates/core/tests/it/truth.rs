@@ -88,7 +88,7 @@ fn cases() -> Vec<Case> {
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available: 3 Insufficient memory."}]})),
             Pending,
             reasons::UNSCHEDULABLE,
-            &["3 Insufficient memory"],
+            &["3 Insufficient memory", "lower the Agent's resources"],
         ),
         of_pod("it runs", json!({"state": running(3)}), Running, reasons::RUNNING, &["runs"]),
         of_pod(
@@ -111,7 +111,7 @@ fn cases() -> Vec<Case> {
             json!({"phase": "Failed", "state": exited(137, 1, 9, ""), "status": {"reason": "Evicted", "message": "The node was low on resource: memory."}}),
             Failed,
             reasons::EVICTED,
-            &["low on resource: memory"],
+            &["low on resource: memory", "kubetask retry"],
         ),
         of_pod(
             "preempted",

@@ -222,7 +222,10 @@ fn a_refused_job_is_tried_again() {
     let mut world = World::new(prompt_task(), Some(plain_agent()));
     world.seen.refused = Some("exceeded quota: jobs".to_owned());
     let plan = world.settle(0);
-    assert_eq!(world.line(), "Pending JobRejected: the Job was refused: exceeded quota: jobs");
+    assert_eq!(
+        world.line(),
+        "Pending JobRejected: the Job was refused: exceeded quota: jobs; it is tried again every half minute"
+    );
     assert_eq!(plan.wake_at, Some(crate::fixtures::at(30)));
     world.seen.refused = None;
     world.settle(30);

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -18,7 +18,7 @@ use kubetask_core::names::job_name;
 use kubetask_core::task::{ClusterSeen, JobSeen, RefKind, Reference, Seen, Waiting, agent_name, references};
 
 use super::reconcile::{Context, Error};
-use crate::world::TaskKey;
+use crate::world::{TaskKey, is_finished};
 
 /// How many milliseconds after a Job's end the watch of Pods is relied upon. Mostly it is there before the Job's.
 const POD_WATCH_MS: i64 = 1000;
@@ -96,7 +96,10 @@ fn from_watches(context: &Context, key: &TaskKey, task: &Task) -> (Seen, bool) {
     } else {
         state.references.remove(key);
     }
-    let pods = state.jobs.pods(namespace, &name);
+    let pods = match job.as_deref().and_then(end) {
+        Some(_) => state.jobs.pods_at_the_end(namespace, &name),
+        None => state.jobs.pods(namespace, &name),
+    };
     let seen = Seen {
         agent,
         job: job.map_or(JobSeen::NotCached, JobSeen::Found),
@@ -119,18 +122,17 @@ fn is_told(task: &Task, condition: &str) -> bool {
     told.is_some_and(|condition| condition.status == "False")
 }
 
+/// What the Job says of its end, if it has ended.
+fn end(job: &Job) -> Option<&JobCondition> {
+    let mut conditions = job.status.as_ref()?.conditions.iter().flatten();
+    conditions.find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))
+}
+
 /// Whether a Job ended a while ago, and its Pods have not been seen to end.
 fn has_lost_its_pod(job: &Job, pods: &[Arc<Pod>]) -> bool {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-    let ended = conditions
-        .filter(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))
-        .find_map(|c| c.last_transition_time.as_ref());
-    let is_finished = |pod: &Arc<Pod>| {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
-    };
+    let ended = end(job).and_then(|end| end.last_transition_time.as_ref());
     let since = |at: &Time| Timestamp::now().as_millisecond() - at.0.as_millisecond();
-    ended.is_some_and(|at| since(at) >= POD_WATCH_MS) && (pods.is_empty() || !pods.iter().all(is_finished))
+    ended.is_some_and(|at| since(at) >= POD_WATCH_MS) && (pods.is_empty() || !pods.iter().all(|pod| is_finished(pod)))
 }
 
 async fn pods_of_job(context: &Context, namespace: &str, job: &str) -> Result<Vec<Arc<Pod>>, Error> {

@@ -22,6 +22,9 @@ pub struct Jobs {
     jobs: HashMap<Key, KeptJob>,
     /// Of each Job; mostly one, so that looking for a name is no search.
     pods: HashMap<Key, Vec<KeptPod>>,
+    /// The Pod of a Job that went last, after its end: a Pod that was deleted or evicted goes before its Job tells how it
+    /// ended, and its last words say why.
+    gone: HashMap<Key, KeptPod>,
     /// Jobs that are being created, and whether the watch said meanwhile that they are gone.
     creating: HashMap<Key, bool>,
     /// Jobs of which it is not known whether they were created: the answer was lost.
@@ -54,6 +57,17 @@ impl Jobs {
     pub fn pods(&self, namespace: &str, job: &str) -> Vec<Arc<Pod>> {
         let pods = self.pods.get(&(namespace.to_owned(), job.to_owned())).map(Vec::as_slice).unwrap_or_default();
         pods.iter().map(|pod| Arc::new(pod.show(namespace))).collect()
+    }
+
+    /// The Pods by which to tell how the Job of that name ended: those that are there, or the last one there was.
+    #[must_use]
+    pub fn pods_at_the_end(&self, namespace: &str, job: &str) -> Vec<Arc<Pod>> {
+        let mut pods = self.pods(namespace, job);
+        if pods.is_empty() {
+            let gone = self.gone.get(&(namespace.to_owned(), job.to_owned()));
+            pods.extend(gone.map(|pod| Arc::new(pod.show(namespace))));
+        }
+        pods
     }
 
     /// What the job controller said when the Job's Pod was refused.
@@ -109,6 +123,7 @@ impl Jobs {
             *gone = true;
         }
         self.unsure.remove(&key);
+        self.gone.remove(&key);
         self.jobs.remove(&key);
         owner(job)
     }
@@ -140,11 +155,14 @@ impl Jobs {
     /// Takes in a Pod; tells whose it is.
     pub fn put_pod(&mut self, pod: Pod) -> Option<TaskKey> {
         let key = job_key(&pod)?;
-        let pod = KeptPod::new(pod);
+        let mut pod = KeptPod::new(pod);
         let owner = self.owner_of_pod(&key, &pod);
         let pods = self.pods.entry(key).or_default();
         match pods.iter_mut().find(|known| known.name == pod.name) {
-            Some(known) => *known = pod,
+            Some(known) => {
+                pod.keep_first_deletion(known);
+                *known = pod;
+            }
             None => pods.push(pod),
         }
         owner
@@ -153,13 +171,21 @@ impl Jobs {
     /// Forgets a Pod; tells whose it was.
     pub fn remove_pod(&mut self, pod: &Pod) -> Option<TaskKey> {
         let key = job_key(pod)?;
+        let mut last = KeptPod::new(pod.clone());
         if let Some(pods) = self.pods.get_mut(&key) {
-            pods.retain(|known| Some(&known.name) != pod.metadata.name.as_ref());
+            if let Some(known) = pods.iter().find(|known| known.name == last.name) {
+                last.keep_first_deletion(known);
+            }
+            pods.retain(|known| known.name != last.name);
             if pods.is_empty() {
                 self.pods.remove(&key);
             }
         }
-        self.owner_of_pod(&key, &KeptPod::new(pod.clone()))
+        let owner = self.owner_of_pod(&key, &last);
+        if self.jobs.contains_key(&key) && last.is_finished() {
+            self.gone.insert(key, last);
+        }
+        owner
     }
 
     fn owner_of_pod(&self, key: &Key, pod: &KeptPod) -> Option<TaskKey> {
@@ -176,6 +202,7 @@ impl Jobs {
             }
             stays
         });
+        self.gone.retain(|key, _| keep.contains(key));
         gone
     }
 
@@ -195,6 +222,12 @@ impl Jobs {
         self.pods.retain(|_, pods| !pods.is_empty());
         gone
     }
+}
+
+/// Whether nothing of a Pod runs any more.
+pub(crate) fn is_finished(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// The Job that a Pod belongs to.
@@ -224,6 +257,51 @@ mod tests {
             "labels": {"kubetask.io/task": "short"}, "annotations": annotations,
         }}))
         .unwrap()
+    }
+
+    #[test]
+    fn when_a_pod_was_first_asked_to_go_is_kept() {
+        let mut jobs = Jobs::default();
+        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true});
+        let pod = |at: Option<&str>, grace: i64| -> Pod {
+            let mut metadata = json!({"name": "p", "namespace": "n", "uid": "1", "ownerReferences": [owner]});
+            if let Some(at) = at {
+                metadata["deletionTimestamp"] = at.into();
+                metadata["deletionGracePeriodSeconds"] = grace.into();
+            }
+            serde_json::from_value(json!({"metadata": metadata, "status": {"phase": "Failed"}})).unwrap()
+        };
+        jobs.put(serde_json::from_value(json!({"metadata": {"name": "j", "namespace": "n"}})).unwrap());
+        jobs.put_pod(pod(None, 0));
+        jobs.put_pod(pod(Some("2026-01-01T00:00:30Z"), 30));
+        let last = pod(Some("2026-01-01T00:00:03Z"), 0);
+        jobs.put_pod(last.clone());
+        assert_eq!(jobs.pods("n", "j")[0].metadata.deletion_grace_period_seconds, Some(30));
+        jobs.remove_pod(&last);
+        assert_eq!(jobs.pods_at_the_end("n", "j")[0].metadata.deletion_grace_period_seconds, Some(30));
+    }
+
+    #[test]
+    fn the_last_words_of_a_pod_that_went_are_kept_as_long_as_its_job() {
+        let mut jobs = Jobs::default();
+        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true});
+        let pod = |phase: &str| -> Pod {
+            let metadata = json!({"name": "p", "namespace": "n", "ownerReferences": [owner]});
+            serde_json::from_value(json!({"metadata": metadata, "status": {"phase": phase}})).unwrap()
+        };
+        let job: Job = serde_json::from_value(json!({"metadata": {"name": "j", "namespace": "n"}})).unwrap();
+        jobs.put(job.clone());
+        jobs.put_pod(pod("Running"));
+        jobs.remove_pod(&pod("Running"));
+        assert!(jobs.pods_at_the_end("n", "j").is_empty(), "it says nothing of its end");
+        jobs.put_pod(pod("Failed"));
+        jobs.remove_pod(&pod("Failed"));
+        assert!(jobs.pods("n", "j").is_empty() && jobs.pods_at_the_end("n", "j").len() == 1);
+        jobs.put_pod(pod("Running"));
+        assert_eq!(jobs.pods_at_the_end("n", "j")[0].status.as_ref().unwrap().phase.as_deref(), Some("Running"));
+        jobs.remove(&job);
+        jobs.remove_pod(&pod("Failed"));
+        assert!(jobs.gone.is_empty(), "nobody asks any more");
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub(super) struct KeptPod {
     pub(super) labelled: Option<TaskKey>,
     deadline: Option<i64>,
     node: Option<String>,
+    /// The annotation of a Pod whose container stays for a person.
+    human: Option<Box<str>>,
     status: Option<Box<PodStatus>>,
 }
 
@@ -103,7 +105,23 @@ impl KeptPod {
             labelled,
             deadline: spec.active_deadline_seconds,
             node: spec.node_name,
+            human: metadata.annotations.and_then(|mut all| all.remove(labels::HUMAN)).map(String::into_boxed_str),
             status: pod.status.map(|status| Box::new(strip(status))),
+        }
+    }
+
+    /// Whether nothing of it runs any more.
+    pub(super) fn is_finished(&self) -> bool {
+        let phase = self.status.as_ref().and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    }
+
+    /// A Pod is deleted twice: by whoever wants it gone, and by its node, at once, when it has ended. When the first asked
+    /// tells whether its agent ended because of that.
+    pub(super) fn keep_first_deletion(&mut self, known: &Self) {
+        if known.uid == self.uid && known.deleted.is_some() {
+            self.deleted.clone_from(&known.deleted);
+            self.grace = known.grace;
         }
     }
 
@@ -117,6 +135,7 @@ impl KeptPod {
                 creation_timestamp: self.created.clone(),
                 deletion_timestamp: self.deleted.clone(),
                 deletion_grace_period_seconds: self.grace,
+                annotations: self.human.as_deref().map(|human| [(labels::HUMAN.to_owned(), human.to_owned())].into()),
                 ..ObjectMeta::default()
             },
             spec: Some(PodSpec {
@@ -195,7 +214,7 @@ mod tests {
         let container = json!({"name": "agent", "image": "i", "imageID": "sha", "containerID": "c", "ready": false,
             "restartCount": 1, "state": {"terminated": {"exitCode": 3}}});
         let object = json!({
-            "metadata": {"name": "p", "namespace": "n", "uid": "2", "labels": {labels::TASK: "t"},
+            "metadata": {"name": "p", "namespace": "n", "uid": "2", "labels": {labels::TASK: "t"}, "annotations": {labels::HUMAN: "60", "other": "x"},
                 "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30},
             "spec": {"nodeName": "node", "activeDeadlineSeconds": 5, "containers": []},
             "status": {"phase": "Failed", "reason": "Evicted", "podIP": "10.0.0.1", "containerStatuses": [container]},
@@ -204,6 +223,7 @@ mod tests {
         assert_eq!(kept.labelled, Some(TaskKey::new("n", "t")));
         let shown: Value = serde_json::to_value(kept.show("n")).unwrap();
         assert_eq!(shown["metadata"]["deletionGracePeriodSeconds"], json!(30));
+        assert_eq!(shown["metadata"]["annotations"], json!({labels::HUMAN: "60"}));
         assert_eq!((&shown["spec"]["nodeName"], &shown["spec"]["activeDeadlineSeconds"]), (&json!("node"), &json!(5)));
         assert_eq!((&shown["status"]["phase"], &shown["status"]["podIP"]), (&json!("Failed"), &Value::Null));
         assert_eq!(shown["status"]["containerStatuses"][0]["state"], container["state"]);

@@ -27,6 +27,7 @@ pub use children::Children;
 pub use existing::Existing;
 pub use index::ReferenceIndex;
 pub use jobs::Jobs;
+pub(crate) use jobs::is_finished;
 pub use queues::Queues;
 use tokio::sync::watch;
 

@@ -12,6 +12,7 @@ mod lag;
 mod lifecycle;
 mod names;
 mod notify;
+mod promptly;
 mod queue;
 mod restart;
 mod retention;

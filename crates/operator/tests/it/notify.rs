@@ -1,15 +1,17 @@
 //! Webhooks are told what happened, over restarts, and hold up nobody.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
-use kubetask_api::{Task, TaskPhase};
+use kubetask_api::{Task, TaskPhase, reasons};
 use kubetask_operator::notify::payload;
-use kubetask_testkit::{Script, TestCluster};
+use kubetask_testkit::{ExecReply, Script, TestCluster};
 use serde_json::Value;
 
 use crate::stub::{Asked, Stub, eventually};
-use crate::{status, task};
+use crate::{agent, events, status, task};
 
 fn config(notifications: &str) -> String {
     format!(
@@ -140,6 +142,38 @@ async fn a_task_is_exported_as_a_trace_of_which_its_agent_is_part() -> anyhow::R
     let agent = &cluster.agents("t")[0];
     let told = agent.env.iter().find(|(name, _)| name == "TRACEPARENT").map(|(_, value)| value.clone()).unwrap();
     assert_eq!(told, format!("00-0af7651916cd43dd8448eb211c80319c-{}-01", spans[0]["spanId"].as_str().unwrap()));
+    cluster.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn waiting_for_a_human_is_in_the_status_and_told() -> anyhow::Result<()> {
+    let stub = Stub::start(|_, _| StatusCode::OK).await?;
+    let cluster = TestCluster::start().await?;
+    cluster.engine().always(Script::runs_until_stopped());
+    // The probe comes back when the agent's command has ended.
+    let ended = Arc::new(AtomicBool::new(false));
+    let probed = ended.clone();
+    cluster.engine().on_exec(move |_, spec| {
+        assert!(spec.command.concat().contains("/kubetask/human/waits"), "{spec:?}");
+        ExecReply { code: i32::from(!probed.load(Ordering::Relaxed)), ..ExecReply::default() }
+    });
+    cluster.apply(&config(&format!("{{webhookURL: 'http://{}/', events: [WaitingForHuman]}}", stub.address))).await?;
+    let spec = "{agentImage: acme, command: [agent], humanInTheLoop: {enabled: true, keepAliveSeconds: 600}}";
+    cluster.apply(&(agent("a", spec) + &task("t", "{prompt: hi, agentRef: a}"))).await?;
+    let running = cluster.wait_for_phase("t", TaskPhase::Running).await?;
+    assert_eq!(status(&running).reason.as_deref(), Some(reasons::RUNNING));
+    ended.store(true, Ordering::Relaxed);
+    let waits = cluster.wait_for_reason("t", reasons::WAITING_FOR_HUMAN).await?;
+    assert_eq!(waits.phase(), TaskPhase::Running);
+    let message = status(&waits).message.clone().unwrap();
+    assert!(message.contains("600 seconds") && message.contains("kubetask exec -n default -it t -- sh"), "{message}");
+    eventually("it was told", || !stub.asked().is_empty()).await?;
+    assert_eq!(told(&stub.asked()[0]), ("t".to_owned(), "WaitingForHuman".to_owned()));
+    assert_eq!(events(&cluster, "t", reasons::WAITING_FOR_HUMAN).await?.len(), 3, "created, runs, waits");
+    let container = cluster.wait_for_agent("t", 1).await?;
+    cluster.engine().finish(&container.id, 0);
+    cluster.wait_for_phase("t", TaskPhase::Completed).await?;
     cluster.shutdown().await;
     Ok(())
 }
