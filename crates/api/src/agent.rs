@@ -261,7 +261,7 @@ pub enum Runtime {
     Local,
     /// Docker or Podman.
     Docker,
-    /// A Job on another cluster.
+    /// A Pod of the cluster that the node has a kubeconfig for.
     Kubernetes,
 }
 

@@ -5,4 +5,5 @@
 mod hostile;
 mod pipeline;
 mod rows;
+mod rules;
 mod update;
