@@ -243,6 +243,9 @@ impl ContainerDir {
 
     /// What is to be seen now.
     pub(crate) fn look(&self) -> io::Result<Seen> {
+        // First: what was launched before this moment, and is not locked after it, has lost its shim. The other way round
+        // a shim that starts in between would count as dead.
+        let launched = self.is_launched() && self.config().or_else(none_if_torn)?.is_some();
         if let Some(exit) = self.exit()? {
             return Ok(Seen::Ended(exit));
         }
@@ -253,8 +256,7 @@ impl ContainerDir {
         if let Some(exit) = self.exit()? {
             return Ok(Seen::Ended(exit));
         }
-        let whole = self.config().or_else(none_if_torn)?.is_some();
-        Ok(if self.is_launched() && whole { Seen::Died } else { Seen::Absent })
+        Ok(if launched { Seen::Died } else { Seen::Absent })
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {

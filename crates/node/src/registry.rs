@@ -37,7 +37,7 @@ fn entries(secret: &Secret) -> Vec<(String, Value)> {
         serde_json::from_slice(bytes).ok()
     };
     let all = match read(".dockerconfigjson") {
-        Some(mut config) => config["auths"].take(),
+        Some(mut config) => config.get_mut("auths").map(Value::take).unwrap_or_default(),
         None => read(".dockercfg").unwrap_or_default(),
     };
     match all {

@@ -242,6 +242,8 @@ fn agents_are_stopped_where_that_is_wanted() {
     assert!(crate::machine::processes_mentioning("trap 'echo bye; exit 0' TERM; echo up").is_empty());
     // The next server tells what became of it.
     let mut server = Daemon::start(&machine, "next", &["--on-shutdown=stop", "--grace-period", "1ms"]);
+    // Before that, our commands would open the store themselves, and be in its way.
+    server.says("serves");
     eventually("its Task has ended", SOON, || machine.task_value("polite", "/status/phase") == "Failed");
     assert_eq!(machine.kubetask(&["logs", "polite"]).ok().stdout, "up\nbye\n");
     let out = machine.kubetask(&["get", "pods", "-l", "kubetask.io/task=polite", "-o", "json"]).ok().stdout;

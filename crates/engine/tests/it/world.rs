@@ -94,7 +94,7 @@ impl World {
         static BUILT: crate::docker::Built = crate::docker::Built::const_new();
         let image = crate::docker::busybox(&engine, &BUILT).await?;
         let mut world = Self::of(engine, scratch, false);
-        world.image = image;
+        (world.image, world.images) = (image, true);
         Some(world)
     }
 

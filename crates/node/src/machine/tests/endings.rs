@@ -53,7 +53,7 @@ fn eviction_ends_a_pod_for_good() {
 fn a_node_that_ends_takes_what_runs_along() {
     check(
         &one("Always"),
-        &up("shutdown 3 => Killing: Stopping container main, kill main#0 3s
+        &up("! shutdown 3 => Killing: Stopping container main, kill main#0 3s
              ended main#0 143 =>
              phase == Failed
              reason == Terminated
@@ -62,7 +62,7 @@ fn a_node_that_ends_takes_what_runs_along() {
              tick =>"),
     );
     // What asks for less time gets less; what does not run is neither started nor failed.
-    check(&one("Always"), &up("shutdown 60 => Killing: Stopping container main, kill main#0 5s"));
+    check(&one("Always"), &up("! shutdown 60 => Killing: Stopping container main, kill main#0 5s"));
     check(&one("Always"), "bound => prepare\nshutdown 3 =>\nprepared =>\ntick =>\nphase == Pending");
 }
 
