@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::pipeline::{create, pod, refuses};
+use crate::pipeline::{create, refuses};
 
 #[test]
 fn quotas() {
