@@ -274,7 +274,7 @@ fn agents_that_are_left_go_on_and_the_log_is_json() {
     machine.kubetask(&["status"]).code(1);
     let server = Daemon::start(&machine, "again", &[]);
     server.says("serves");
-    assert_eq!(machine.task_value("t", "/status/phase"), "Running");
+    eventually("the Task is known to run", SOON, || machine.task_value("t", "/status/phase") == "Running");
     machine.kubetask(&["stop", "t"]).ok();
 }
 
