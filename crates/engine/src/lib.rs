@@ -14,14 +14,17 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+mod check;
 mod control;
 mod dir;
 pub mod docker;
 pub mod fake;
 pub mod image;
+mod input;
 pub mod kubernetes;
 pub mod local;
 mod log;
+mod resume;
 pub mod router;
 mod sandbox;
 mod shim;

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use kube::api::AttachParams;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::args::GlobalArgs;
 use crate::connect::{self, Connection, Need};
@@ -198,6 +198,28 @@ fn split(path: &str) -> CommandResult<(&str, &str)> {
     Ok((if parent.is_empty() { "/" } else { parent }, name))
 }
 
+/// Gives a file to a process, and tells its end. The process may end first: its exit code tells why.
+pub(super) async fn feed(mut file: File, mut stdin: impl AsyncWrite + Unpin) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(n @ 1..) = file.read(&mut buffer) {
+        if stdin.write_all(buffer.get(..n).unwrap_or_default()).await.is_err() {
+            break;
+        }
+    }
+    let _ = stdin.shutdown().await;
+}
+
+/// Takes what a process says, into a file where one is given.
+pub(super) async fn take(mut stdout: impl AsyncRead + Unpin, mut sink: Option<&mut File>) -> CommandResult<()> {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(n @ 1..) = stdout.read(&mut buffer).await {
+        if let Some(file) = &mut sink {
+            file.write_all(buffer.get(..n).unwrap_or_default())?;
+        }
+    }
+    Ok(())
+}
+
 impl Tar for Target {
     fn name(&self) -> &str {
         &self.pod
@@ -212,29 +234,17 @@ impl Tar for Target {
         let status = process.take_status();
         let stdin = process.stdin();
         let feed = async {
-            if let (Some(mut file), Some(mut stdin)) = (input, stdin) {
-                let mut buffer = vec![0; 64 << 10];
-                while let Ok(n @ 1..) = file.read(&mut buffer) {
-                    if stdin.write_all(buffer.get(..n).unwrap_or_default()).await.is_err() {
-                        break;
-                    }
-                }
+            if let (Some(file), Some(stdin)) = (input, stdin) {
                 // Some servers end the process's input only at the very end; tar knows its end by itself.
-                let _ = stdin.shutdown().await;
+                feed(file, stdin).await;
             }
-            Ok::<(), CommandError>(())
         };
         let stdout = process.stdout();
         let take = async {
-            let Some(mut stdout) = stdout else { return Ok(()) };
-            let mut buffer = vec![0; 64 << 10];
-            let mut sink = output;
-            while let Ok(n @ 1..) = stdout.read(&mut buffer).await {
-                if let Some(file) = &mut sink {
-                    file.write_all(buffer.get(..n).unwrap_or_default())?;
-                }
+            match stdout {
+                Some(stdout) => take(stdout, output).await,
+                None => Ok(()),
             }
-            Ok::<(), CommandError>(())
         };
         let stderr = process.stderr();
         let complain = async {
@@ -245,8 +255,8 @@ impl Tar for Target {
             }
             String::from_utf8_lossy(&text).trim().to_owned()
         };
-        let (fed, taken, complaint) = tokio::join!(feed, take, complain);
-        fed.and(taken)?;
+        let ((), taken, complaint) = tokio::join!(feed, take, complain);
+        taken?;
         let status = match status {
             Some(status) => status.await,
             None => None,

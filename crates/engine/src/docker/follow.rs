@@ -1,8 +1,7 @@
 //! Brings a container's output from the daemon's log into the caller's, and goes on there after any interruption: the time
 //! that the daemon gave the last entry says how far it came.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use super::frames::Decoder;
 use super::http::{Api, Failure, encode, full};
 use super::state::{Inspected, nanos};
 use crate::log::{LogWriter, Stream};
+use crate::resume;
 use crate::spec::LogSpec;
 
 /// Waits between attempts while the daemon is away.
@@ -164,35 +164,18 @@ impl Place {
 
 /// How far the log at `path` came. A line that was not written to its end is cut off.
 fn resume(path: &Path) -> std::io::Result<Mark> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let rotated = PathBuf::from(format!("{}.1", path.display()));
-    for path in [path, &rotated] {
-        let mut file = match std::fs::OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let length = file.metadata()?.len();
-        let from = length.saturating_sub(TAIL);
-        file.seek(SeekFrom::Start(from))?;
-        let mut tail = Vec::new();
-        (&mut file).take(TAIL).read_to_end(&mut tail)?;
-        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        if whole < tail.len() {
-            file.set_len(from + u64::try_from(whole).unwrap_or(0))?;
-        }
+    resume::resume(path, TAIL, |tail| {
+        let whole = resume::whole_lines(tail);
         let mut times = tail[..whole].split(|byte| *byte == b'\n').rev().skip(1).map(|line| {
             let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
             std::str::from_utf8(&line[..end]).ok().and_then(nanos)
         });
-        if let Some(Some(time)) = times.next() {
+        let mark = times.next().flatten().map(|time| {
             let same = times.take_while(|other| *other == Some(time)).count();
-            return Ok(Mark { time, entries: u32::try_from(same).unwrap_or(u32::MAX).saturating_add(1) });
-        }
-    }
-    Ok(Mark::default())
+            Mark { time, entries: u32::try_from(same).unwrap_or(u32::MAX).saturating_add(1) }
+        });
+        (whole, mark)
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell, mpsc, watch};
 
+use crate::check;
 use crate::spec::{ContainerId, ContainerSpec, ContainerState, Exit, PullPolicy};
 use crate::traits::{
     BuildSpec, ContainerEngine, EngineError, EngineInfo, ExecSpec, ImageProgress, RegistryCredentials, Result, Session,
@@ -245,7 +246,7 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<ContainerState> {
-        check(spec)?;
+        check::hosted(spec, NAME)?;
         let _alone = self.busy(&spec.id).lock().await;
         // Which daemon it is must be known before it is written down.
         self.podman().await?;
@@ -356,21 +357,6 @@ impl ContainerEngine for DockerEngine {
 /// What kind of daemon it is, in its own words.
 fn product(version: &Value) -> &str {
     version["Components"][0]["Name"].as_str().unwrap_or("Docker")
-}
-
-fn check(spec: &ContainerSpec) -> Result<()> {
-    let id = &spec.id.0;
-    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_');
-    if id.is_empty() || id.len() > 200 || !id.bytes().all(inner) {
-        return Err(EngineError::Invalid(format!("identity {id:?} is not usable as a name")));
-    }
-    if spec.image.is_empty() {
-        return Err(EngineError::Invalid("the docker engine needs an image".to_owned()));
-    }
-    if spec.log.max_files == 0 || spec.log.max_bytes == 0 {
-        return Err(EngineError::Invalid("the log needs room: at least one file of one byte".to_owned()));
-    }
-    Ok(())
 }
 
 /// Where a daemon may listen.

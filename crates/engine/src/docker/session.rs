@@ -1,9 +1,6 @@
 //! Programs in running containers, and the containers' own streams.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::Method;
@@ -14,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::frames::Decoder;
 use super::http::{Api, Failure, Hijacked, encode};
 use super::state::words;
+use crate::input::Input;
 use crate::log::Stream;
 use crate::traits::{EngineError, ExecSpec, Result, Session, TermSize};
 
@@ -75,46 +73,9 @@ pub(super) async fn exec(api: &Arc<Api>, container: &str, spec: &ExecSpec) -> Re
 
 /// The input of a program. The daemon takes the end of a terminal's input for the end of its output too, so that is never
 /// told.
-struct Input {
-    half: Option<WriteHalf<Hijacked>>,
-    tty: bool,
-    /// Whether the input ends when this is dropped.
-    ends: bool,
-}
-
 fn input(half: WriteHalf<Hijacked>, wanted: bool, tty: bool, ends: bool) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
-    let input = Input { half: Some(half), tty, ends };
+    let input = Input { half: Some(half), tells: !tty, ends };
     if wanted { Some(Box::new(input)) } else { None }
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        if self.tty || !self.ends {
-            return;
-        }
-        if let (Some(mut half), Ok(runtime)) = (self.half.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move { half.shutdown().await });
-        }
-    }
-}
-
-impl AsyncWrite for Input {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.half {
-            Some(half) => Pin::new(half).poll_write(context, data),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.half.as_mut().map_or(Poll::Ready(Ok(())), |half| Pin::new(half).poll_flush(context))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tty = self.tty;
-        let half = self.half.as_mut().filter(|_| !tty);
-        half.map_or(Poll::Ready(Ok(())), |half| Pin::new(half).poll_shutdown(context))
-    }
 }
 
 /// Waits until the program of an exec runs, and gives its process id; an inner error: it never will.

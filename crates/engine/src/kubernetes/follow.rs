@@ -1,8 +1,7 @@
 //! Brings a container's output from the cluster into the caller's log, each line once however often the connection breaks
 //! or the caller begins anew: the time that the cluster gave the last line says how far it came.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use futures::AsyncReadExt as _;
@@ -16,6 +15,7 @@ use super::pod::MAIN;
 use super::state::{Stage, stage};
 use crate::docker::nanos;
 use crate::log::{LogWriter, Stream};
+use crate::resume;
 use crate::spec::LogSpec;
 
 /// Waits between attempts while the cluster is away.
@@ -195,44 +195,23 @@ impl Lines {
 
 /// How far the log at `path` came. What was written of a line without its end is cut off: it comes again.
 fn resume(path: &Path) -> std::io::Result<Mark> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let rotated = PathBuf::from(format!("{}.1", path.display()));
-    for path in [path, &rotated] {
-        let mut file = match std::fs::OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let length = file.metadata()?.len();
-        let from = length.saturating_sub(TAIL);
-        file.seek(SeekFrom::Start(from))?;
-        let mut tail = Vec::new();
-        (&mut file).take(TAIL).read_to_end(&mut tail)?;
-        let mut whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    resume::resume(path, TAIL, |tail| {
+        let mut whole = resume::whole_lines(tail);
         // Entries of a line that did not end.
-        while let Some((begin, tag, _)) = last_entry(&tail[..whole]).filter(|(_, tag, _)| *tag != b"F") {
-            debug_assert_ne!(tag, b"F");
+        while let Some((begin, ..)) = last_entry(&tail[..whole]).filter(|(_, tag, _)| *tag != b"F") {
             whole = begin;
         }
-        if whole < tail.len() {
-            file.set_len(from + u64::try_from(whole).unwrap_or(0))?;
-        }
-        let mut mark = Mark::default();
-        while let Some((begin, tag, time)) = last_entry(&tail[..whole]) {
-            whole = begin;
+        let (mut mark, mut end) = (Mark::default(), whole);
+        while let Some((begin, tag, time)) = last_entry(&tail[..end]) {
+            end = begin;
             match time {
                 Some(time) if mark.lines == 0 => mark = Mark { time, lines: 1 },
                 Some(time) if time == mark.time => mark.lines += u32::from(tag == b"F"),
                 _ => break,
             }
         }
-        if mark.lines > 0 {
-            return Ok(mark);
-        }
-    }
-    Ok(Mark::default())
+        (whole, (mark.lines > 0).then_some(mark))
+    })
 }
 
 /// The last entry of a text that ends with one: where it begins, its tag, its time.

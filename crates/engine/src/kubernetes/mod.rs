@@ -34,6 +34,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::{OnceCell, watch};
 
+use crate::check;
 use crate::spec::{ContainerId, ContainerSpec, ContainerState, Exit, Network, PullPolicy};
 use crate::traits::{ContainerEngine, EngineError, EngineInfo, ExecSpec, Result, Session};
 
@@ -361,7 +362,7 @@ impl ContainerEngine for KubernetesEngine {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<ContainerState> {
-        check(spec)?;
+        supported(spec)?;
         let scope = self.own_scope()?;
         let api = self.pods().await?;
         let policy = self.policy(&spec.image);
@@ -473,18 +474,8 @@ impl ContainerEngine for KubernetesEngine {
     }
 }
 
-fn check(spec: &ContainerSpec) -> Result<()> {
-    let id = &spec.id.0;
-    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_');
-    if id.is_empty() || id.len() > 200 || !id.bytes().all(inner) {
-        return Err(EngineError::Invalid(format!("identity {id:?} is not usable as a name")));
-    }
-    if spec.image.is_empty() {
-        return Err(EngineError::Invalid("the kubernetes engine needs an image".to_owned()));
-    }
-    if spec.log.max_files == 0 || spec.log.max_bytes == 0 {
-        return Err(EngineError::Invalid("the log needs room: at least one file of one byte".to_owned()));
-    }
+fn supported(spec: &ContainerSpec) -> Result<()> {
+    check::hosted(spec, NAME)?;
     if spec.network == Network::None {
         let what = "cutting a container off from the network: use a NetworkPolicy of the cluster".to_owned();
         return Err(EngineError::Unsupported { engine: NAME, what });

@@ -1,8 +1,6 @@
 //! Programs in running containers, and the containers' own streams.
 
-use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use futures::SinkExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::pod::MAIN;
 use super::{failed, unavailable};
 use crate::docker::words;
+use crate::input::Input;
 use crate::spec::ContainerId;
 use crate::traits::{EngineError, ExecSpec, Result, Session, TermSize};
 
@@ -198,7 +197,7 @@ fn connect(
 ) -> Session {
     let stdin = process
         .stdin()
-        .map(|half| Box::new(Input { half: Some(Box::new(half)), ends }) as Box<dyn AsyncWrite + Send + Unpin>);
+        .map(|half| Box::new(Input { half: Some(half), tells: true, ends }) as Box<dyn AsyncWrite + Send + Unpin>);
     let stdout: Box<dyn tokio::io::AsyncRead + Send + Unpin> = match process.stdout() {
         Some(stdout) => Box::new(stdout),
         None => Box::new(tokio::io::empty()),
@@ -261,38 +260,4 @@ fn code(status: Option<Status>) -> Result<i32> {
 pub(super) async fn code_of(engine: &super::KubernetesEngine, id: &ContainerId) -> Result<i32> {
     use crate::traits::ContainerEngine as _;
     engine.wait(id).await.map(|exit| exit.code)
-}
-
-/// The input of a program; the connection's own does not end by being dropped.
-struct Input {
-    half: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// Whether the input ends when this is dropped.
-    ends: bool,
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        if let (true, Some(mut half), Ok(runtime)) =
-            (self.ends, self.half.take(), tokio::runtime::Handle::try_current())
-        {
-            runtime.spawn(async move { half.shutdown().await });
-        }
-    }
-}
-
-impl AsyncWrite for Input {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.half {
-            Some(half) => Pin::new(half).poll_write(context, data),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.half.as_mut().map_or(Poll::Ready(Ok(())), |half| Pin::new(half).poll_flush(context))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.half.as_mut().map_or(Poll::Ready(Ok(())), |half| Pin::new(half).poll_shutdown(context))
-    }
 }

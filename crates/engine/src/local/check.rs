@@ -36,9 +36,7 @@ pub(super) fn spec(spec: &ContainerSpec) -> Result<()> {
     }
     spec.working_dir.iter().try_for_each(|path| absolute("working directory", path))?;
     absolute("log path", &spec.log.path)?;
-    if spec.log.max_files == 0 || spec.log.max_bytes == 0 {
-        return Err(invalid("the log needs room: at least one file of one byte".to_owned()));
-    }
+    crate::check::log(&spec.log)?;
     for (name, value) in &spec.env {
         if name.is_empty() || name.contains('=') || !is_c_string(name) || !is_c_string(value) {
             return Err(invalid(format!("environment variable {name:?} cannot be set")));

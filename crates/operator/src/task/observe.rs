@@ -112,7 +112,8 @@ fn from_watches(context: &Context, key: &TaskKey, task: &Task) -> (Seen, bool) {
     (seen, waits)
 }
 
-fn job_name_of(key: &TaskKey, task: &Task) -> String {
+/// The name of the Task's Job.
+pub(super) fn job_name_of(key: &TaskKey, task: &Task) -> String {
     job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default())
 }
 

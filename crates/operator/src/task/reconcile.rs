@@ -10,13 +10,12 @@ use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kubetask_api::{Task, TaskPhase, TaskStatus};
 use kubetask_core::cluster::Recorded;
-use kubetask_core::names::job_name;
 use kubetask_core::task::{Action, Admission, JobSeen, Plan, Seen, plan};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::Instrument;
 
 use super::act::{Acted, act};
-use super::observe::observe;
+use super::observe::{job_name_of, observe};
 use super::tell;
 use crate::backlog::Backlog;
 use crate::clusters::ClusterError;
@@ -160,12 +159,12 @@ impl Context {
     }
 
     fn has_job(&self, key: &TaskKey, task: &Task) -> bool {
-        let job = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
+        let job = job_name_of(key, task);
         self.world.lock().jobs.contains(&key.namespace, &job)
     }
 
     fn is_unsure_of_job(&self, key: &TaskKey, task: &Task) -> bool {
-        let job = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
+        let job = job_name_of(key, task);
         self.world.lock().jobs.is_unsure(&key.namespace, &job)
     }
 
@@ -230,7 +229,6 @@ async fn reconcile_one(task: Arc<Task>, context: Arc<Context>) -> Result<Next, E
 }
 
 async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Error> {
-    let namespace = key.namespace.as_ref();
     let mut seen = observe(context, key, task).await?;
     if seen.job.found().is_none() && context.is_unsure_of_job(key, task) {
         // Whether it has its Job decides whether it keeps its place, whatever is planned for it now.
@@ -238,7 +236,7 @@ async fn look(task: &Task, key: &TaskKey, context: &Context) -> Result<Next, Err
     }
     let Some(mut planned) = context.plan(key, task, &mut seen) else { return Ok(Next::await_change()) };
     if planned.verify_job {
-        seen.job = ask_for_job(context, namespace, task).await?;
+        seen.job = ask_for_job(context, key, task).await?;
         let Some(again) = context.plan(key, task, &mut seen) else { return Ok(Next::await_change()) };
         planned = again;
     }
@@ -301,10 +299,9 @@ fn creates_job(plan: &Plan) -> bool {
     plan.actions.iter().any(|action| matches!(action, Action::CreateJob(_)))
 }
 
-async fn ask_for_job(context: &Context, namespace: &str, task: &Task) -> Result<JobSeen, Error> {
-    let name =
-        job_name(task.metadata.name.as_deref().unwrap_or_default(), task.metadata.uid.as_deref().unwrap_or_default());
-    let api = Api::namespaced(context.client.clone(), namespace);
+async fn ask_for_job(context: &Context, key: &TaskKey, task: &Task) -> Result<JobSeen, Error> {
+    let name = job_name_of(key, task);
+    let api = Api::namespaced(context.client.clone(), &key.namespace);
     let found = api.get_opt(&name).await.map_err(|source| Error::fetch("Job", &name, source))?;
     Ok(match found {
         Some(job) => JobSeen::Found(Arc::new(job)),
@@ -314,12 +311,12 @@ async fn ask_for_job(context: &Context, namespace: &str, task: &Task) -> Result<
 
 /// Asks for the Job whose creation was not answered.
 async fn settle(context: &Context, key: &TaskKey, task: &Task, seen: &mut Seen) -> Result<(), Error> {
-    let found = ask_for_job(context, &key.namespace, task).await?;
+    let found = ask_for_job(context, key, task).await?;
     let job = found.found().cloned();
     if job.is_some() {
         seen.job = found;
     }
-    let name = job_name(&key.name, task.metadata.uid.as_deref().unwrap_or_default());
+    let name = job_name_of(key, task);
     context.world.lock().jobs.created(&key.namespace, &name, job);
     Ok(())
 }

@@ -1,17 +1,16 @@
 //! `kubetask env cp`: the same as `kubetask cp`, through the engine.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use kubetask_engine::ContainerEngine;
 use kubetask_engine::traits::{ExecSpec, Session};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
 use super::record::{Environments, Record};
 use super::{CpArgs, said};
-use crate::commands::cp::{Tar, download, remote, upload};
+use crate::commands::cp::{Tar, download, feed, remote, take, upload};
 use crate::error::{CommandError, CommandResult};
 use crate::exit_codes;
 use crate::output::Output;
@@ -55,29 +54,14 @@ impl Tar for Place {
     async fn tar(&self, command: &[String], input: Option<File>, output: Option<&mut File>) -> CommandResult<()> {
         let spec = ExecSpec { command: command.to_vec(), stdin: input.is_some(), ..ExecSpec::default() };
         let session = self.engine.exec(&self.record.id(), &spec).await;
-        let Session { stdin, mut stdout, stderr, exit, resize: _resize } =
+        let Session { stdin, stdout, stderr, exit, resize: _resize } =
             session.map_err(|error| said(self.name(), &error))?;
         let feed = async {
-            let (Some(mut file), Some(mut stdin)) = (input, stdin) else { return };
-            let mut buffer = vec![0; 64 << 10];
-            while let Ok(n @ 1..) = file.read(&mut buffer) {
-                // What reads it may end first: its exit code tells why.
-                if stdin.write_all(buffer.get(..n).unwrap_or_default()).await.is_err() {
-                    break;
-                }
+            if let (Some(file), Some(stdin)) = (input, stdin) {
+                feed(file, stdin).await;
             }
-            let _ = stdin.shutdown().await;
         };
-        let take = async {
-            let mut buffer = vec![0; 64 << 10];
-            let mut sink = output;
-            while let Ok(n @ 1..) = stdout.read(&mut buffer).await {
-                if let Some(file) = &mut sink {
-                    file.write_all(buffer.get(..n).unwrap_or_default())?;
-                }
-            }
-            Ok::<(), CommandError>(())
-        };
+        let take = take(stdout, output);
         let complain = async {
             let mut text = Vec::new();
             if let Some(stderr) = stderr {
