@@ -169,6 +169,10 @@ pub struct RepositoryContext {
     /// Work that the remote does not have, put on top of the commit of `ref`: what `kubetask run --repo --carry` takes along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<RepositoryWork>,
+    /// Keep what the agent changed: when it has ended, the container `changes` writes the differences to its log as a
+    /// patch, which `kubetask changes` shows and applies, and the Task's status counts them. Ignored files are no part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collect_changes: Option<bool>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "serde's default has the field's type")]

@@ -212,6 +212,10 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub result: Option<String>,
+    /// What the agent changed in the Repository contexts that collect it, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub changes: Vec<RepositoryChanges>,
     /// Its place among the Tasks that wait for the same Agent, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_position: Option<i32>,
@@ -223,6 +227,39 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What an agent changed in a repository, against what it had found. The patch itself is the log of the container `changes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryChanges {
+    /// Where the checkout is in the agent's container.
+    #[schemars(length(max = 4096))]
+    pub path: String,
+    /// The commit that was checked out when the agent began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub commit: Option<String>,
+    /// How many files differ.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub files: i64,
+    /// How many lines were added.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub insertions: i64,
+    /// How many lines were removed.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub deletions: i64,
+    /// The size of the patch, in bytes.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub bytes: i64,
+    /// Why there is no patch although something may have changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
 }
 
 impl Task {

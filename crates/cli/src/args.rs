@@ -84,6 +84,8 @@ pub enum Command {
     Describe(commands::describe::DescribeArgs),
     /// Print what a task's agent wrote
     Logs(commands::logs::LogsArgs),
+    /// Show what a task's agent changed in its repositories, or apply it here
+    Changes(commands::changes::ChangesArgs),
     /// Wait until tasks end, or meet a condition
     Wait(commands::wait::WaitArgs),
     /// End a running task's agent; its log stays

@@ -86,6 +86,7 @@ fn run(cli: Cli, output: Output) -> CommandResult {
         Command::Get(args) => block_on(commands::get::run(args, &global, output)),
         Command::Describe(args) => block_on(commands::describe::run(args, &global, output)),
         Command::Logs(args) => block_on(commands::logs::run(args, &global, output)),
+        Command::Changes(args) => block_on(commands::changes::run(args, &global, output)),
         Command::Wait(args) => block_on(commands::wait::run(args, &global, output)),
         Command::Stop(args) => block_on(commands::stop::run(args, &global, output)),
         Command::Cron(args) => block_on(commands::cron::run(args, &global, output)),

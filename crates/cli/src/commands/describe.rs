@@ -100,6 +100,9 @@ pub fn task(task: &Task) -> Vec<String> {
     if let Some(result) = status.result.as_deref().map(str::trim).filter(|r| !r.is_empty()) {
         out.push(field("Result", result.replace('\n', "\n             ")));
     }
+    for changes in &status.changes {
+        out.push(field("Changes", super::changes::line(changes)));
+    }
     if let Some(prompt) = &task.spec.prompt {
         out.push(field("Prompt", shorten(prompt)));
     }

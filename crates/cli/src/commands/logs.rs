@@ -1,7 +1,7 @@
 //! `kubetask logs`: what a task's agent wrote.
 
 use clap::Args;
-use futures::AsyncReadExt;
+use futures::{AsyncBufRead, AsyncReadExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
 use kubetask_api::Task;
@@ -81,17 +81,7 @@ async fn logs(args: &LogsArgs, connection: &Connection, output: Output) -> Comma
         timestamps: args.timestamps,
         ..LogParams::default()
     };
-    let started = std::time::Instant::now();
-    let stream = loop {
-        match pods.log_stream(&pod, &params).await {
-            Ok(stream) => break stream,
-            // A node that has just been started, perhaps by this very command, may not have found its pods again yet.
-            Err(kube::Error::Api(status)) if status.code == 404 && started.elapsed() < NODE_STARTS => {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
+    let stream = open(&pods, &pod, &params).await?;
     let mut stream = std::pin::pin!(stream);
     let mut filter = output.stdout_is_terminal.then(TerminalFilter::default);
     let mut buffer = vec![0; 32 << 10];
@@ -108,8 +98,26 @@ async fn logs(args: &LogsArgs, connection: &Connection, output: Output) -> Comma
     }
 }
 
+/// Opens a log.
+///
+/// # Errors
+/// When there is none.
+pub(super) async fn open(pods: &Api<Pod>, pod: &str, params: &LogParams) -> CommandResult<impl AsyncBufRead> {
+    let started = std::time::Instant::now();
+    loop {
+        match pods.log_stream(pod, params).await {
+            Ok(stream) => return Ok(stream),
+            // A node that has just been started, perhaps by this very command, may not have found its pods again yet.
+            Err(kube::Error::Api(status)) if status.code == 404 && started.elapsed() < NODE_STARTS => {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// The pod whose log is meant: the one the status names, else the newest of the Task's.
-async fn latest_pod(connection: &Connection, task: &Task) -> CommandResult<Option<String>> {
+pub(super) async fn latest_pod(connection: &Connection, task: &Task) -> CommandResult<Option<String>> {
     if let Some(pod) = task.status.as_ref().and_then(|s| s.pod_name.clone()) {
         return Ok(Some(pod));
     }

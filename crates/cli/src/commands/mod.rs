@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod attach;
 pub mod batch;
+pub mod changes;
 pub mod completion;
 pub mod context;
 pub mod controller;

@@ -10,19 +10,19 @@ mod submit;
 
 pub(crate) use submit::random_suffix;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kube::api::Api;
-use kubetask_api::Task;
+use kubetask_api::{Task, TaskPhase};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::GlobalArgs;
 use crate::commands::get::{self, Format};
-use crate::commands::stop;
+use crate::commands::{changes, stop};
 use crate::connect::{self, Connection, Need};
 use crate::error::{CommandError, CommandResult};
 use crate::exit_codes;
@@ -36,6 +36,7 @@ use crate::output::Output;
 Examples:
   kubetask run -f task.yaml
   kubetask run --agent claude --repo \"fix the failing test\"
+  kubetask run --agent claude --repo --carry --apply \"fix the failing test\"
   kubetask run --workspace . -- make test")]
 pub struct RunArgs {
     /// Manifest: a file, a directory, a URL, or - for standard input; may be given several times
@@ -56,6 +57,9 @@ pub struct RunArgs {
     /// Take uncommitted (and, for a cluster, unpushed) work along: as a bundle beside the task, or as a branch that is pushed
     #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "bundle", requires = "repo")]
     pub carry: Option<repository::Carry>,
+    /// When the agent has done it, apply what it changed to the checkout
+    #[arg(long, requires = "repo", conflicts_with = "detach")]
+    pub apply: bool,
     /// Name of the task [default: generated]
     #[arg(long, value_name = "NAME", conflicts_with = "filename")]
     pub name: Option<String>,
@@ -149,8 +153,12 @@ pub async fn run(args: RunArgs, global: &GlobalArgs, output: Output) -> CommandR
             }
         }
     };
+    let applied = match (&result, &args.repo) {
+        (Ok(()), Some(checkout)) if args.apply => apply(&connection, &followed, checkout, output).await,
+        _ => Ok(()),
+    };
     connection.close().await;
-    result?;
+    result.and(applied)?;
     finish(&args, followed, stopping, output)
 }
 
@@ -194,6 +202,16 @@ async fn follow_all(connection: &Connection, followed: &mut [Followed], output: 
         .collect();
     while let Some(result) = running.next().await {
         result?;
+    }
+    Ok(())
+}
+
+/// Applies what the agents that did their work have changed.
+async fn apply(connection: &Connection, followed: &[Followed], checkout: &Path, output: Output) -> CommandResult<()> {
+    for f in followed {
+        let Some(task) = f.ended.as_ref().filter(|task| task.phase() == TaskPhase::Completed) else { continue };
+        let all = changes::fetch(connection, task).await?;
+        changes::apply(&f.task.name, &all, checkout, output)?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use kubetask_api::{Task, TaskPhase, reasons};
 
+use crate::commands::changes;
 use crate::exit_codes;
 use crate::output::{Output, plain_text};
 
@@ -45,6 +46,12 @@ pub fn print(output: Output, task: &Task) {
     }
     if let Some(result) = status.result.as_deref().map(str::trim).filter(|r| !r.is_empty()) {
         output.say(format!("  {}result:{} {}", p.dim, p.reset, plain_text(result).replace('\n', "\n          ")));
+    }
+    for changes in &status.changes {
+        output.say(format!("  {}changes:{} {}", p.dim, p.reset, changes::line(changes)));
+    }
+    if status.changes.iter().any(|changes| changes.files > 0) {
+        output.say(format!("  {}kubetask changes {name} shows them, with --apply it applies them{}", p.dim, p.reset));
     }
 }
 

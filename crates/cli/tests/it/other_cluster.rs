@@ -1,5 +1,6 @@
 //! Agents on another cluster: two real servers, one at home and one away, over TLS.
 
+use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -168,6 +169,52 @@ fn failure_is_told_with_the_exit_code() {
     assert_eq!(pair.home.task_value("fails", "/status/exitCode"), "7");
     assert_eq!(pair.home.task_value("fails", "/status/reason"), "ExitCode");
     assert!(pair.log("fails").contains("about to fail"));
+}
+
+/// A process and those that it started, ended when this goes.
+struct Group(std::process::Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("kill").args(["--", &format!("-{}", self.0.id())]).status();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn changes_on_another_cluster_come_home() {
+    if !crate::machine::require("git", crate::machine::on_path("git")) {
+        return;
+    }
+    let pair = Pair::shared();
+    let upstream = tempfile::tempdir().unwrap();
+    let script = "git init -q -b main .; echo one > f; git add .; \
+        git -c user.name=a -c user.email=a@example.test commit -qm one";
+    let made = std::process::Command::new("sh").args(["-ec", script]).current_dir(upstream.path()).status();
+    assert!(made.unwrap().success());
+    // A directory of this machine is none that another cluster can see.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = std::process::Command::new("git")
+        .args(["daemon", "--listen=127.0.0.1", &format!("--port={port}"), "--export-all", "--reuseaddr"])
+        .arg(format!("--base-path={}", upstream.path().display()))
+        .arg(upstream.path())
+        .stderr(std::process::Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let _server = Group(server);
+    pair.submit_with("changes", "echo two >> /workspace/repo/f", "", "");
+    let task = serde_json::json!({
+        "apiVersion": "kubetask.io/v1alpha1", "kind": "Task", "metadata": {"name": "changes-home"},
+        "spec": {"agentRef": "changes", "contexts": [{"type": "Repository", "repository": {
+            "url": format!("git://127.0.0.1:{port}/"), "path": "/workspace/repo", "collectChanges": true}}]},
+    });
+    pair.home.kubetask_with_input(&["apply", "-f", "-"], &task.to_string()).ok();
+    pair.home.kubetask(&["wait", "changes-home", "--timeout", "60s"]).ok();
+    let stat = pair.home.kubetask(&["changes", "changes-home", "--stat"]).ok().stdout;
+    assert_eq!(stat, "/workspace/repo: 1 file, +1 -0\n");
+    let patch = pair.home.kubetask(&["changes", "changes-home"]).ok().stdout;
+    assert!(patch.contains("\n one\n+two\n"), "{patch}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::references::{self, Kind};
 use super::spec::{CLUSTER_DIR, CONFIG_MAPS_DIR, Copied, KUBECONFIG_KEY, OWNER, SECRETS_DIR, SPEC_ENV, SUBMIT, Spec};
 use crate::names;
-use crate::task::{AGENT_CONTAINER, Action, Settings, Waiting};
+use crate::task::{AGENT_CONTAINER, Action, CHANGES_CONTAINER, Settings, Waiting};
 
 /// Finalizer of Tasks that have a Job on another cluster: it is deleted before the Task goes.
 pub const FINALIZER: &str = "kubetask.io/cluster";
@@ -184,6 +184,13 @@ fn here(job: Job, there: &Spec, config: (String, String), settings: &Settings) -
         ..Container::default()
     };
     let template = job.spec.as_ref().map(|spec| &spec.template);
+    let mut init_containers = vec![container(SUBMIT, "submit")];
+    if template.is_some_and(collects_changes) {
+        let always = Some("Always".to_owned());
+        init_containers.push(Container { restart_policy: always, ..container(CHANGES_CONTAINER, "changes") });
+    }
+    // What was changed is still to be fetched when the agent has ended.
+    let grace = if init_containers.len() > 1 { 30 } else { 5 };
     let metadata = template.and_then(|template| template.metadata.clone()).map(|metadata| ObjectMeta {
         annotations: metadata.annotations.map(|mut annotations| {
             // The relay is ours: the engine that the agent asks for is not for it.
@@ -212,14 +219,14 @@ fn here(job: Job, there: &Spec, config: (String, String), settings: &Settings) -
             template: PodTemplateSpec {
                 metadata,
                 spec: Some(PodSpec {
-                    init_containers: Some(vec![container(SUBMIT, "submit")]),
+                    init_containers: Some(init_containers),
                     containers: vec![container(AGENT_CONTAINER, "follow")],
                     volumes: Some(volumes),
                     // A relay that ends before it has told how the agent ended is started again.
                     restart_policy: Some("OnFailure".to_owned()),
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
-                    termination_grace_period_seconds: Some(5),
+                    termination_grace_period_seconds: Some(grace),
                     security_context: Some(crate::task::restricted_pod(settings)),
                     ..PodSpec::default()
                 }),
@@ -228,6 +235,11 @@ fn here(job: Job, there: &Spec, config: (String, String), settings: &Settings) -
         }),
         status: None,
     }
+}
+
+fn collects_changes(template: &PodTemplateSpec) -> bool {
+    let containers = template.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    containers.into_iter().any(|container| container.name == CHANGES_CONTAINER)
 }
 
 fn mount(volume: &str, path: String) -> VolumeMount {

@@ -1,9 +1,11 @@
 //! What the init containers are told: `kubetask context git` clones a repository, `kubetask context fetch` fetches files
-//! and assembles those in which they take part. Both are plain JSON; secrets are named, never contained.
+//! and assembles those in which they take part, `kubetask context changes` waits for the agent's end and tells what it
+//! changed. All of it is plain JSON; secrets are named, never contained.
 
 use serde::{Deserialize, Serialize};
 
-/// The environment variable that holds a [`GitJob`] for `kubetask context git`.
+/// The environment variable that holds a [`GitJob`] for `kubetask context git`, or a [`ChangesJob`] for `kubetask context
+/// changes`.
 pub const GIT_ENV: &str = "KUBETASK_CONTEXT";
 /// The key and file of the [`FetchPlan`] for `kubetask context fetch FILE`.
 pub const PLAN_KEY: &str = "plan.json";
@@ -19,6 +21,8 @@ pub const CREDENTIALS_DIR: &str = "/kubetask/credentials";
 pub const WORK_DIR: &str = "/kubetask/work";
 /// The key and file of the carried work: a Git bundle.
 pub const BUNDLE_KEY: &str = "bundle";
+/// Where it is kept how repositories were before the agent began; the agent does not see it.
+pub const BASE_DIR: &str = "/kubetask/base";
 /// The ref of a bundle whose differences to the checked out commit stay uncommitted.
 pub const WORK_REF: &str = "refs/kubetask/work";
 
@@ -41,6 +45,30 @@ pub struct GitJob {
     /// A Git bundle with work to put on top.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<String>,
+    /// Where to keep how the checkout is before the agent begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+}
+
+/// Repositories whose changes are collected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangesJob {
+    /// In order.
+    pub repositories: Vec<ChangesOf>,
+}
+
+/// A repository whose changes are collected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangesOf {
+    /// Where the checkout is.
+    pub path: String,
+    /// Where it is kept how it was.
+    pub base: String,
+    /// What is not part of it, relative to the checkout: other mounts, other checkouts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
 }
 
 impl GitJob {
@@ -121,6 +149,7 @@ mod tests {
                 depth: 1,
                 credentials: None,
                 work: None,
+                base: None,
             };
             assert_eq!(job.local_directory(), expect, "{url}");
         };

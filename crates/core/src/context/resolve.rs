@@ -269,6 +269,8 @@ impl<'a> Collected<'a> {
             depth: repository.depth.unwrap_or(1),
             credentials: credentials.is_some().then(|| fetch::CREDENTIALS_DIR.to_owned()),
             work: work.is_some().then(|| format!("{}/{}", fetch::WORK_DIR, fetch::BUNDLE_KEY)),
+            base: (repository.collect_changes == Some(true))
+                .then(|| format!("{}/{}", fetch::BASE_DIR, self.repositories.len())),
         };
         if let Some(directory) = git.local_directory().filter(|directory| !is_clean(directory)) {
             return self.invalid(format!("url: {directory:?} is not a clean path"));

@@ -6,6 +6,7 @@
 //! config, completionTime ───────retention──▶ delete, or when to look again (finished)
 //! ```
 
+mod changes;
 mod human;
 mod job;
 pub mod notify;
@@ -31,6 +32,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kubetask_api::{Task, TaskStatus, reasons};
 
+pub use changes::{CHANGES_CONTAINER, ChangesSaid};
 pub use human::{DEFAULT_KEEP_ALIVE_SECONDS, KEEP_ALIVE_ENV};
 pub use job::job_name;
 pub use ownership::is_owned;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kubetask_api::{Task, labels, reasons};
 
 use super::status::Draft;
-use super::{ownership, pods};
+use super::{changes, ownership, pods};
 use crate::cluster::Told;
 
 /// The most of a termination message that is kept.
@@ -42,7 +42,8 @@ pub(super) fn wait_for_pod(
     pods: &[Arc<Pod>],
 ) -> Option<Timestamp> {
     let known = match pods::latest(pods) {
-        Some(pod) => pods::agent_ended(pod).is_some() || pods::is_finished(pod),
+        // What was changed is told after the agent's end, and before the Pod's.
+        Some(pod) => pods::is_finished(pod) || (pods::agent_ended(pod).is_some() && !changes::are_collected(pod)),
         // A deadline deletes the Pod: there is none to come.
         None => matches!(end, JobEnd::Failed(c) if c.reason.as_deref() == Some("DeadlineExceeded")),
     };
@@ -66,6 +67,7 @@ pub(super) fn finish(
         draft.status.exit_code = Some(ended.exit_code);
         draft.status.result = ended.message.as_deref().map(|m| cut(m, RESULT_MAX).to_owned()).filter(|m| !m.is_empty());
     }
+    draft.status.changes = pod.map(changes::of).unwrap_or_default();
     let at = ended.and_then(|e| e.finished_at.as_ref()).map(|t| t.0).or(at).unwrap_or(now);
     if let Some(told) = relayed(job, ended) {
         return retold(draft, task, told, at);
@@ -91,6 +93,7 @@ fn relayed(job: &Job, ended: Option<&ContainerStateTerminated>) -> Option<Told> 
 fn retold(draft: &mut Draft<'_>, task: &Task, told: Told, at: Timestamp) {
     draft.status.exit_code = told.exit_code;
     draft.status.result = told.result;
+    draft.status.changes = told.changes;
     draft.status.attempts = told.attempts.or(draft.status.attempts);
     if told.completed {
         draft.complete(&told.message, at);

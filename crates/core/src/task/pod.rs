@@ -11,11 +11,13 @@ use kubetask_api::agent::AgentSpec;
 use kubetask_api::{Task, labels};
 
 use super::volumes::{self, TOOLS_DIR, Volumes};
-use super::{Settings, Waiting, human, ownership, security, trace};
+use super::{Settings, Waiting, changes, human, ownership, security, trace};
 use crate::context::{Resolved, fetch};
 
 /// The name of the agent's container.
 pub const AGENT_CONTAINER: &str = "agent";
+/// The annotation that tells kubectl which container is meant when none is named.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// The search path when tools are mounted and the Agent sets none: what container images commonly have.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -58,7 +60,8 @@ pub(super) fn build(
         startup_probe: keep_alive.map(|_| human::probe()),
         ..Container::default()
     };
-    let init_containers = init_containers(agent, resolved, &volumes, settings);
+    let mut init_containers = init_containers(agent, resolved, &volumes, settings);
+    init_containers.extend(changes::container(agent, resolved, &volumes, settings));
     let scheduling = agent.scheduling.clone().unwrap_or_default();
     let spec = PodSpec {
         init_containers: (!init_containers.is_empty()).then_some(init_containers),
@@ -76,7 +79,13 @@ pub(super) fn build(
         security_context: Some(agent.pod_security_context.clone().unwrap_or_else(|| security::pod(settings))),
         ..PodSpec::default()
     };
-    Ok(PodTemplateSpec { metadata: Some(metadata(task, agent, keep_alive)), spec: Some(spec) })
+    let mut metadata = metadata(task, agent, keep_alive);
+    if spec.init_containers.is_some() {
+        // kubectl would say at each use that it chose among several.
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(DEFAULT_CONTAINER.to_owned(), AGENT_CONTAINER.to_owned());
+    }
+    Ok(PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) })
 }
 
 /// The Agent's labels, and ours over them.
@@ -164,7 +173,7 @@ fn set(env: &mut Vec<EnvVar>, promised: usize, variable: EnvVar) {
     }
 }
 
-fn value(name: &str, value: &str) -> EnvVar {
+pub(super) fn value(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
 }
 
@@ -216,6 +225,6 @@ fn init_containers(agent: &AgentSpec, resolved: &Resolved, volumes: &Volumes, se
 }
 
 /// Kubernetes expands `$(NAME)` in values of environment variables; `$$` stands for a dollar sign.
-fn escape(value: &str) -> String {
+pub(super) fn escape(value: &str) -> String {
     value.replace('$', "$$")
 }

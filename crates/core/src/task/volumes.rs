@@ -15,6 +15,7 @@ const SECRETS: &str = "kubetask-secrets";
 const FETCHED: &str = "kubetask-fetched";
 const TOOLS: &str = "kubetask-tools";
 const HUMAN: &str = "kubetask-human";
+const BASE: &str = "kubetask-base";
 const WORKSPACE_VOLUME: &str = "workspace";
 /// Where the tools are, in the agent.
 pub(super) const TOOLS_DIR: &str = "/tools";
@@ -32,6 +33,8 @@ pub(super) struct Volumes {
     pub fetch: Vec<VolumeMount>,
     /// Mounts of each `kubetask context git`.
     pub git: Vec<Vec<VolumeMount>>,
+    /// Mounts of `kubetask context changes`; empty when no repository's changes are collected.
+    pub changes: Vec<VolumeMount>,
     /// Mounts of the tools' init container.
     pub tools: Vec<VolumeMount>,
 }
@@ -113,6 +116,9 @@ impl Volumes {
                 self.agent.push(mount(&name, path));
                 self.volumes.push(empty_dir(&name));
             }
+            if checkout.git.base.is_some() {
+                self.base(&mut mounts);
+            }
             if let Some(directory) = checkout.git.local_directory() {
                 let name = format!("repository-{index}-source");
                 mounts.push(read_only(mount(&name, directory)));
@@ -136,6 +142,21 @@ impl Volumes {
             }
             self.git.push(mounts);
         }
+    }
+
+    /// Lets a repository's init container keep how it is, and another container look at both. `mounts` has the checkout.
+    fn base(&mut self, mounts: &mut Vec<VolumeMount>) {
+        let own = mount(BASE, fetch::BASE_DIR);
+        if self.changes.is_empty() {
+            self.volumes.push(empty_dir(BASE));
+            self.changes.push(own.clone());
+        }
+        for checkout in mounts.iter().map(|checkout| read_only(checkout.clone())) {
+            if !self.changes.contains(&checkout) {
+                self.changes.push(checkout);
+            }
+        }
+        mounts.push(own);
     }
 
     fn credential(&mut self, index: usize, credential: &Credential) {

@@ -104,6 +104,26 @@ fn everything_at_once() {
 }
 
 #[test]
+fn changes_are_collected_beside_the_agent() {
+    let agent = agent(json!({
+        "serviceAccountName": "default",
+        "command": ["work"],
+        "credentials": [{"name": "key", "secretRef": {"name": "ssh-keys", "key": "id_rsa"}, "mountPath": "/src/lib/.key"}],
+        "resources": {"limits": {"cpu": "4", "memory": "8Gi"}},
+    }));
+    let repository = |path: &str, collect: bool| json!({"type": "Repository", "repository": {"url": "https://x/y.git", "path": path, "collectChanges": collect}});
+    let task = task(json!({"agentRef": "claude", "contexts": [
+        repository("/workspace/app", true),
+        repository("/workspace/app/vendor/$(HOME)", false),
+        repository("/src/lib", true),
+        {"type": "File", "file": {"filePath": "/workspace/app/AGENTS.md", "source": {"inline": "be kind"}}},
+        {"type": "File", "file": {"filePath": "/workspace/application", "source": {"inline": "not in it"}}},
+    ]}));
+    let world = World::new(task, Some(agent)).with(vec![], vec![secret("ssh-keys", &[("id_rsa", "key")])]);
+    insta::assert_snapshot!(created(&world));
+}
+
+#[test]
 fn secrets_never_reach_a_config_map() {
     let key = |kind: &str| json!({"name": "s", "key": "k", "optional": kind == "optional"});
     let task = task(json!({"agentRef": "claude", "contexts": [

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
 use kube::{Client, ResourceExt};
 use kubetask_api::Task;
+use kubetask_core::task::CHANGES_CONTAINER;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -36,8 +37,12 @@ pub(super) async fn write(client: &Client, task: &Task, target: &Target) -> Resu
         let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
         for pod in pods.list(&of_job).await.map_err(Trouble::Api)?.items {
             for container in started(&pod) {
-                let path = at(&["logs", &pod.name_any(), &format!("{container}.log")]);
-                log(&pods, &pod.name_any(), &container, target, path).await?;
+                // A patch with times in it is none.
+                let patch = container == CHANGES_CONTAINER;
+                let path =
+                    at(&["logs", &pod.name_any(), &format!("{container}.{}", if patch { "patch" } else { "log" })]);
+                let params = LogParams { container: Some(container), timestamps: !patch, ..LogParams::default() };
+                log(&pods, &pod.name_any(), &params, target, path).await?;
             }
         }
     }
@@ -60,9 +65,8 @@ fn started(pod: &Pod) -> Vec<String> {
         .collect()
 }
 
-async fn log(pods: &Api<Pod>, pod: &str, container: &str, target: &Target, path: Path) -> Result<(), Trouble> {
-    let params = LogParams { container: Some(container.to_owned()), timestamps: true, ..LogParams::default() };
-    let mut lines = match pods.log_stream(pod, &params).await {
+async fn log(pods: &Api<Pod>, pod: &str, params: &LogParams, target: &Target, path: Path) -> Result<(), Trouble> {
+    let mut lines = match pods.log_stream(pod, params).await {
         Ok(lines) => Box::pin(lines),
         // The Pod went, or its container never had a log: there is none to keep.
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 404) => return Ok(()),

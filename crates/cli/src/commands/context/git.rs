@@ -4,6 +4,7 @@
 //! transports that a context may name are allowed. Credentials go through `GIT_ASKPASS` and `GIT_SSH_COMMAND`, so that
 //! they stand neither in an argument nor in the checkout's configuration.
 
+mod beside;
 mod work;
 
 use std::io::Write;
@@ -12,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 
 use kubetask_core::context::fetch::{GIT_ENV, GitJob};
 
+pub(super) use self::beside::Beside;
 use crate::error::{CommandError, CommandResult};
 use crate::exit_codes;
 
@@ -57,7 +59,7 @@ fn clone(job: &GitJob) -> Result<(), String> {
     let unfinished = path.join(".git").join(UNFINISHED);
     if path.join(".git").exists() && !unfinished.exists() {
         // The workspace was kept from an attempt before: what is in it is the user's.
-        return Ok(());
+        return keep(job);
     }
     git(job, &["init", "--quiet", "--initial-branch=main", "--template="])?;
     std::fs::write(&unfinished, "").map_err(|e| format!("{}: {e}", unfinished.display()))?;
@@ -68,7 +70,15 @@ fn clone(job: &GitJob) -> Result<(), String> {
     if let Some(bundle) = &job.work {
         work::put_on_top(job, bundle).map_err(|why| format!("the work that was carried along: {why}"))?;
     }
-    std::fs::remove_file(&unfinished).map_err(|e| format!("{}: {e}", unfinished.display()))
+    std::fs::remove_file(&unfinished).map_err(|e| format!("{}: {e}", unfinished.display()))?;
+    keep(job)
+}
+
+/// Keeps how the checkout is, where the agent's changes are wanted later.
+fn keep(job: &GitJob) -> Result<(), String> {
+    let Some(own) = &job.base else { return Ok(()) };
+    let head = git(job, &["rev-parse", "--verify", "--quiet", "HEAD"]).map(|output| output.stdout).unwrap_or_default();
+    Beside::new(Path::new(own), Path::new(&job.path))?.keep(String::from_utf8_lossy(&head).trim())
 }
 
 /// What an init container does for such a job.
@@ -76,7 +86,7 @@ fn clone(job: &GitJob) -> Result<(), String> {
 pub(crate) fn clone_for_tests(url: &str, ref_: Option<&str>, path: &Path, work: &Path) -> Result<(), String> {
     let text = |path: &Path| path.display().to_string();
     let (ref_, work) = (ref_.map(str::to_owned), Some(text(work)));
-    clone(&GitJob { url: url.to_owned(), ref_, path: text(path), depth: 1, credentials: None, work })
+    clone(&GitJob { url: url.to_owned(), ref_, path: text(path), depth: 1, credentials: None, work, base: None })
 }
 
 fn check_out(job: &GitJob) -> Result<(), String> {
@@ -133,19 +143,29 @@ fn default_branch(job: &GitJob) -> Option<String> {
 
 fn git(job: &GitJob, arguments: &[&str]) -> Result<Output, String> {
     let config = config()?;
-    let mut command = Command::new("git");
-    command
-        .arg("-C")
-        .arg(&job.path)
-        .args(arguments)
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", config.path())
-        .env_remove(GIT_ENV)
-        .stdin(Stdio::null());
+    let mut command = isolated(config.path());
+    command.arg("-C").arg(&job.path).args(arguments);
     if let Some(directory) = &job.credentials {
         authenticate(&mut command, Path::new(directory))?;
     }
+    answer(&mut command).map_err(|why| why.replace(&job.url, &shown(&job.url)))
+}
+
+/// git, without the configuration of anybody but us, and without a person to ask.
+fn isolated(config: &Path) -> Command {
+    let mut command = Command::new("git");
+    command
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", config)
+        .env("LC_ALL", "C")
+        .env_remove(GIT_ENV)
+        .stdin(Stdio::null());
+    command
+}
+
+/// What git answers; when it fails, its word for why.
+fn answer(command: &mut Command) -> Result<Output, String> {
     let output = command.output().map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => "there is no git on this machine; install it".to_owned(),
         _ => format!("cannot run git: {e}"),
@@ -157,7 +177,7 @@ fn git(job: &GitJob, arguments: &[&str]) -> Result<Output, String> {
     // The first fatal line says what is wrong; what follows is advice.
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines().find(|line| line.starts_with("fatal: ")).or_else(|| lines().next_back()).unwrap_or("git failed");
-    Err(line.trim_start_matches("fatal: ").replace(&job.url, &shown(&job.url)))
+    Err(line.trim_start_matches("fatal: ").to_owned())
 }
 
 /// The only configuration git reads, in a file: what stands in arguments or variables does not reach the second git
@@ -232,6 +252,7 @@ mod tests {
             depth,
             credentials: None,
             work: None,
+            base: None,
         };
         clone(&job).unwrap();
         assert_eq!(std::fs::read_to_string(path.join("f")).unwrap().trim(), content);
@@ -267,6 +288,7 @@ mod tests {
                 depth: 1,
                 credentials: None,
                 work: None,
+                base: None,
             };
             clone(&job).unwrap();
             assert_eq!(std::fs::read_to_string(target.path().join("r/f")).unwrap().trim(), "one");
@@ -286,6 +308,7 @@ mod tests {
             depth: 1,
             credentials: None,
             work: None,
+            base: None,
         };
         clone(&job).unwrap_err();
         assert!(path.join(".git").exists());
@@ -303,6 +326,7 @@ mod tests {
             depth: 1,
             credentials: None,
             work: None,
+            base: None,
         };
         let why = clone(&job).unwrap_err();
         assert!(!why.contains("secret"), "{why}");

@@ -1,8 +1,10 @@
-//! `kubetask context`: what the init containers of a Task's pod run to bring repositories and remote files in.
+//! `kubetask context`: what the init containers of a Task's pod run to bring repositories and
+//! remote files in, and to tell what became of repositories.
 //!
 //! What they are told is plain data made by `kubetask_core::context::fetch`; secrets come as mounted files or environment
 //! variables and never stand on a command line.
 
+mod changes;
 mod fetch;
 mod git;
 
@@ -26,6 +28,8 @@ pub struct ContextArgs {
 enum What {
     /// Clone the repository that the environment variable KUBETASK_CONTEXT describes
     Git,
+    /// Wait for the agent's end, and tell what it changed in the repositories that KUBETASK_CONTEXT describes
+    Changes,
     /// Fetch and assemble the files of a plan
     Fetch {
         /// The plan, as JSON
@@ -47,6 +51,7 @@ pub fn answer() {
 pub fn run(args: &ContextArgs) -> CommandResult {
     let result = match &args.what {
         What::Git => git::run(),
+        What::Changes => changes::run(),
         What::Fetch { plan } => fetch::run(plan),
     };
     if let Err(error) = &result {

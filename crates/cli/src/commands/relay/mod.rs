@@ -1,9 +1,11 @@
 //! `kubetask relay`: what runs at home for an agent on another cluster.
 //!
 //! [`submit`] (the init container) makes the Job there and waits until its agent starts; [`follow`] (the container
-//! `agent`) prints its log and tells how it ended. Both may be started again at any time, anywhere: the Job is found by
-//! its name. What to make is a [`Spec`]; nothing here decides anything about Tasks.
+//! `agent`) prints its log and tells how it ended; [`changes`] (a sidecar, where changes are collected) prints what was
+//! changed. Each may be started again at any time, anywhere: the Job is found by its name. What to make is a [`Spec`];
+//! nothing here decides anything about Tasks.
 
+mod changes;
 mod copies;
 mod follow;
 mod log;
@@ -14,6 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use futures::FutureExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use kubetask_core::cluster::{CLUSTER_DIR, KUBECONFIG_KEY, SPEC_ENV, Spec};
@@ -42,6 +45,8 @@ enum What {
     Submit,
     /// Print the agent's log, and tell how it ended
     Follow,
+    /// Wait until the agent's end has been told, and print what it changed
+    Changes,
 }
 
 /// Why something did not work.
@@ -72,10 +77,12 @@ pub async fn run(args: &RelayArgs) -> CommandResult {
     let mut terminate = signal(SignalKind::terminate())?;
     let spec = std::env::var(SPEC_ENV).map_err(|_| CommandError::usage(format!("{SPEC_ENV} is not set")))?;
     let spec: Spec = serde_json::from_str(&spec).map_err(|e| CommandError::usage(format!("{SPEC_ENV}: {e}")))?;
-    let work = async {
-        match args.what {
-            What::Submit => submit::run(&spec).await,
-            What::Follow => follow::run(&spec).await,
+    let work = match args.what {
+        What::Submit => submit::run(&spec).boxed(),
+        What::Follow => follow::run(&spec).boxed(),
+        What::Changes => {
+            changes::run(&spec, &mut terminate).await;
+            return Ok(exit_codes::OK);
         }
     };
     let result = tokio::select! {

@@ -112,7 +112,11 @@ pub(super) async fn submit(
                     checkout.here(args.carry.is_some())?
                 };
                 resolved.warnings.iter().for_each(|warning| output.warn(warning));
-                contexts.push(resolved.context);
+                let mut context = resolved.context;
+                if let Some(repository) = &mut context.repository {
+                    repository.collect_changes = Some(true);
+                }
+                contexts.push(context);
                 bundle = resolved.bundle;
             }
             let task = Task {
