@@ -76,6 +76,8 @@ pub enum Command {
     Status(commands::status::StatusArgs),
     /// Print the path, or the content, of the embedded server's kubeconfig
     Kubeconfig(commands::kubeconfig::KubeconfigArgs),
+    /// Agents for well-known programs, ready to use
+    Agent(commands::agent::AgentArgs),
     /// Create or change objects from manifests
     Apply(commands::apply::ApplyArgs),
     /// List objects

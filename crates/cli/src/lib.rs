@@ -82,6 +82,7 @@ fn run(cli: Cli, output: Output) -> CommandResult {
         Command::Run(args) => block_on(commands::run::run(args, &global, output)),
         Command::Controller(args) => block_on(commands::controller::run(*args, &global)),
         Command::Up(args) => block_on(commands::up::run(*args, &global, output)),
+        Command::Agent(args) => block_on(commands::agent::run(args, &global, output)),
         Command::Apply(args) => block_on(commands::apply::run(args, &global, output)),
         Command::Get(args) => block_on(commands::get::run(args, &global, output)),
         Command::Describe(args) => block_on(commands::describe::run(args, &global, output)),

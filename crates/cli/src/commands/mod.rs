@@ -1,5 +1,6 @@
 //! The commands, a file each. Each has its arguments and one `run` function.
 
+pub mod agent;
 pub mod apply;
 pub mod attach;
 pub mod batch;

@@ -8,6 +8,7 @@ mod desktop;
 pub mod repository;
 mod submit;
 
+pub(crate) use adhoc::variable;
 pub(crate) use submit::random_suffix;
 
 use std::path::{Path, PathBuf};

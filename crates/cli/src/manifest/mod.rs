@@ -26,6 +26,13 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// An object that stands in no file; `origin` says where it comes from.
+    #[must_use]
+    pub fn made(origin: &str, object: Value) -> Self {
+        let start = Position { line: 1, column: 1 };
+        Self { origin: origin.to_owned(), object, start, positions: Positions::default() }
+    }
+
     /// `apiVersion` of the object.
     #[must_use]
     pub fn api_version(&self) -> &str {

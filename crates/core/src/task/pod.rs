@@ -16,6 +16,8 @@ use crate::context::{Resolved, fetch};
 
 /// The name of the agent's container.
 pub const AGENT_CONTAINER: &str = "agent";
+/// Tells the agent where its first repository is.
+const REPOSITORY_ENV: &str = "KUBETASK_REPOSITORY";
 /// The annotation that tells kubectl which container is meant when none is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// The search path when tools are mounted and the Agent sets none: what container images commonly have.
@@ -45,7 +47,7 @@ pub(super) fn build(
         Some(_) => human::wrap(&agent.command),
         None => agent.command.clone(),
     };
-    let (env, env_from) = environment(task, agent, keep_alive, settings);
+    let (env, env_from) = environment(task, agent, resolved, keep_alive, settings);
     let container = Container {
         name: AGENT_CONTAINER.to_owned(),
         image: Some(agent.agent_image.clone().unwrap_or_else(|| settings.default_agent_image.clone())),
@@ -125,10 +127,14 @@ fn check_mounts(mounts: &[VolumeMount]) -> Result<(), Waiting> {
 fn environment(
     task: &Task,
     agent: &AgentSpec,
+    resolved: &Resolved,
     keep_alive: Option<i32>,
     settings: &Settings,
 ) -> (Vec<EnvVar>, Vec<EnvFromSource>) {
     let mut env = vec![value("TASK_NAME", ownership::name(task)), value("TASK_NAMESPACE", ownership::namespace(task))];
+    if let Some(first) = resolved.repositories.first() {
+        env.push(value(REPOSITORY_ENV, &escape(&first.git.path)));
+    }
     if let Some(seconds) = keep_alive {
         env.push(value(human::KEEP_ALIVE_ENV, &seconds.to_string()));
         let field = ObjectFieldSelector { field_path: "metadata.name".to_owned(), api_version: None };

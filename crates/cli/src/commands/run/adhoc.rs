@@ -102,7 +102,11 @@ impl AdHoc {
     }
 }
 
-fn variable(entry: &str) -> CommandResult<(String, String)> {
+/// `NAME=VALUE`, or `NAME` for this process's own value.
+///
+/// # Errors
+/// When there is no such variable.
+pub(crate) fn variable(entry: &str) -> CommandResult<(String, String)> {
     let (name, value) = match entry.split_once('=') {
         Some((name, value)) => (name, value.to_owned()),
         None => {

@@ -10,6 +10,7 @@ use super::RunArgs;
 use super::adhoc::AdHoc;
 use super::repository;
 use crate::args::GlobalArgs;
+use crate::commands::agent::catalog;
 use crate::commands::apply::FIELD_MANAGER;
 use crate::connect::Connection;
 use crate::error::{CommandError, CommandResult, chain};
@@ -102,11 +103,15 @@ pub(super) async fn submit(
         }
         Request::Prompt(prompt) => {
             let name = args.name.clone().unwrap_or_else(generated_name);
+            let agent = agent(connection, args).await?;
+            if let (None, Some(name)) = (&agent, args.agent.as_deref().filter(|name| catalog::is_known(name))) {
+                output.warn(format!("there is no Agent {name:?} yet: `kubetask agent add {name}` makes one"));
+            }
             let mut contexts = Vec::new();
             let mut bundle = None;
             if let Some(directory) = &args.repo {
                 let checkout = repository::look(directory)?;
-                let resolved = if connection.cluster || runs_elsewhere(connection, args).await? {
+                let resolved = if connection.cluster || agent.is_some_and(|agent| agent.spec.cluster.is_some()) {
                     checkout.elsewhere(args.carry, &name)?
                 } else {
                     checkout.here(args.carry.is_some())?
@@ -142,11 +147,10 @@ pub(super) async fn submit(
     }
 }
 
-/// Whether the Agent runs on another cluster, which sees nothing of this machine.
-async fn runs_elsewhere(connection: &Connection, args: &RunArgs) -> CommandResult<bool> {
+/// The Agent that will do it, where it is there already. One for another cluster sees nothing of this machine.
+async fn agent(connection: &Connection, args: &RunArgs) -> CommandResult<Option<Agent>> {
     let agents: Api<Agent> = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let agent = agents.get_opt(args.agent.as_deref().unwrap_or("default")).await?;
-    Ok(agent.is_some_and(|agent| agent.spec.cluster.is_some()))
+    Ok(agents.get_opt(args.agent.as_deref().unwrap_or(kubetask_api::DEFAULT_NAME)).await?)
 }
 
 async fn submit_manifests(

@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 use crate::machine::{Machine, Outcome, require};
 
 /// Where `.ci/clients` installs.
-fn installed() -> PathBuf {
+pub(crate) fn installed() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients")
 }
 
