@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The areas that are promised.
-const AREAS: &[&str] = &["API", "Contexts", "Agents", "Lifecycle", "CronTask", "Batch", "Operations"];
+const AREAS: &[&str] = &["API", "Contexts", "Agents", "Lifecycle", "CronTask", "Batch", "Engines", "CLI", "Operations"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
