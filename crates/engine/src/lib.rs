@@ -26,6 +26,7 @@ pub mod local;
 mod log;
 mod resume;
 pub mod router;
+mod runtime;
 mod sandbox;
 mod shim;
 pub mod spec;

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 
 use super::frames::Decoder;
 use super::http::{Api, Failure, encode, full};
-use super::state::{Inspected, nanos};
+use super::state::Inspected;
 use crate::log::{LogWriter, Stream};
 use crate::resume;
+use crate::runtime::nanos;
 use crate::spec::LogSpec;
 
 /// Waits between attempts while the daemon is away.

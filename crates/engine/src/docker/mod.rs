@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell, mpsc, watch};
 
 use crate::check;
+use crate::runtime::words;
 use crate::spec::{ContainerId, ContainerSpec, ContainerState, Exit, PullPolicy};
 use crate::traits::{
     BuildSpec, ContainerEngine, EngineError, EngineInfo, ExecSpec, ImageProgress, RegistryCredentials, Result, Session,
@@ -35,7 +36,6 @@ mod state;
 
 use http::{Api, Failure, encode};
 use state::Inspected;
-pub(crate) use state::{nanos, words};
 
 /// The engine's name in routes.
 const NAME: &str = "docker";
@@ -55,6 +55,8 @@ pub struct DockerEngine {
     /// Held while a container is started or removed, by a hash of its id.
     busy: Vec<Mutex<()>>,
     podman: OnceCell<bool>,
+    /// Why containers did not start: Podman forgets it. After a restart of the caller it is found out anew.
+    refused: StdMutex<HashMap<ContainerId, String>>,
 }
 
 impl DockerEngine {
@@ -78,6 +80,7 @@ impl DockerEngine {
             logs: StdMutex::default(),
             busy,
             podman: OnceCell::new(),
+            refused: StdMutex::default(),
         }
     }
 
@@ -117,7 +120,13 @@ impl DockerEngine {
             return Ok(None);
         }
         match self.api.call(Method::GET, &format!("/containers/{}/json", self.name_of(id)), None).await {
-            Ok(found) => Ok(Some(Inspected(found)).filter(|found| found.state(&self.scope).is_some())),
+            Ok(mut found) => {
+                let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+                if let Some(error) = refused {
+                    found["State"]["Error"] = error.into();
+                }
+                Ok(Some(Inspected(found)).filter(|found| found.state(&self.scope).is_some()))
+            }
             Err(failure) if failure.not_found() => Ok(None),
             Err(failure) => Err(failure.into()),
         }
@@ -177,6 +186,7 @@ impl DockerEngine {
             Ok(_) => Ok(()),
             // Somebody was faster, or the last attempt was interrupted.
             Err(Failure::Refused { status: 409, .. }) => Ok(()),
+            Err(Failure::Refused { status: 500, message }) if message.contains("name is already in use") => Ok(()),
             Err(Failure::Refused { status: 404, message }) if message.to_lowercase().contains("no such image") => {
                 Err(EngineError::Image { image: spec.image.clone(), reason: message })
             }
@@ -249,14 +259,26 @@ impl ContainerEngine for DockerEngine {
         check::hosted(spec, NAME)?;
         let _alone = self.busy(&spec.id).lock().await;
         // Which daemon it is must be known before it is written down.
-        self.podman().await?;
+        let podman = self.podman().await?;
         self.mark_used()?;
+        if podman && self.look(&spec.id).await?.is_none() {
+            sources_exist(spec)?;
+        }
         self.create(spec).await?;
         let found = self.look(&spec.id).await?;
         if found.as_ref().is_some_and(Inspected::never_started) {
             match self.api.call(Method::POST, &format!("/containers/{}/start", self.name_of(&spec.id)), None).await {
                 Ok(_) => {}
-                Err(Failure::Refused { message, .. }) => return Err(EngineError::Start(words(&message))),
+                Err(Failure::Refused { message, .. }) => {
+                    let error = words(&message);
+                    if podman {
+                        self.refused
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .insert(spec.id.clone(), error.clone());
+                    }
+                    return Err(EngineError::Start(error));
+                }
                 Err(gone) => return Err(gone.into()),
             }
         }
@@ -337,6 +359,7 @@ impl ContainerEngine for DockerEngine {
             Err(failure) => return Err(failure.into()),
         }
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         Ok(())
     }
 
@@ -345,13 +368,25 @@ impl ContainerEngine for DockerEngine {
         if spec.command.iter().map(String::len).sum::<usize>() > 2 << 20 {
             return Err(EngineError::Start("argument list too long".to_owned()));
         }
-        session::exec(&self.api, &self.name_of(id), spec).await
+        session::exec(&self.api, &self.name_of(id), spec, self.podman().await?).await
     }
 
     async fn attach(&self, id: &ContainerId, stdin: bool) -> Result<Session> {
         let found = self.running(id).await?;
         session::attach(&self.api, &self.name_of(id), found.tty(), stdin).await
     }
+}
+
+/// Podman makes a directory of a source that is missing. What this process may not look at the daemon may have.
+fn sources_exist(spec: &ContainerSpec) -> Result<()> {
+    for mount in &spec.mounts {
+        if let Err(error) = std::fs::symlink_metadata(&mount.source)
+            && error.kind() == std::io::ErrorKind::NotFound
+        {
+            return Err(EngineError::Start(format!("cannot mount {}: {error}", mount.source.display())));
+        }
+    }
+    Ok(())
 }
 
 /// What kind of daemon it is, in its own words.

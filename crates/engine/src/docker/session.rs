@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::frames::Decoder;
 use super::http::{Api, Failure, Hijacked, encode};
-use super::state::words;
 use crate::input::Input;
 use crate::log::Stream;
+use crate::runtime::words;
 use crate::traits::{EngineError, ExecSpec, Result, Session, TermSize};
 
 /// What one stream holds while nobody reads it.
@@ -21,7 +21,7 @@ const BUFFER: usize = 64 * 1024;
 const LONGEST_REASON: usize = 16 * 1024;
 
 /// Runs a program.
-pub(super) async fn exec(api: &Arc<Api>, container: &str, spec: &ExecSpec) -> Result<Session> {
+pub(super) async fn exec(api: &Arc<Api>, container: &str, spec: &ExecSpec, podman: bool) -> Result<Session> {
     let env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut body = json!({
         "Cmd": spec.command, "Env": env, "Tty": spec.tty,
@@ -47,7 +47,7 @@ pub(super) async fn exec(api: &Arc<Api>, container: &str, spec: &ExecSpec) -> Re
         gone @ Failure::Gone(_) => gone.into(),
     })?;
     let (mut reader, writer) = tokio::io::split(stream);
-    let pid = match started(api, &id).await? {
+    let pid = match started(api, &id, podman).await? {
         Ok(pid) => pid,
         Err(()) => return Err(EngineError::Start(reason(&mut reader, spec.tty).await)),
     };
@@ -79,7 +79,7 @@ fn input(half: WriteHalf<Hijacked>, wanted: bool, tty: bool, ends: bool) -> Opti
 }
 
 /// Waits until the program of an exec runs, and gives its process id; an inner error: it never will.
-async fn started(api: &Api, id: &str) -> Result<Result<Option<i32>, ()>> {
+async fn started(api: &Api, id: &str, podman: bool) -> Result<Result<Option<i32>, ()>> {
     let mut pause = Duration::from_micros(500);
     loop {
         let state = match api.call(Method::GET, &format!("/exec/{id}/json"), None).await {
@@ -92,8 +92,12 @@ async fn started(api: &Api, id: &str) -> Result<Result<Option<i32>, ()>> {
             return Ok(Ok(pid));
         }
         match state["ExitCode"].as_i64() {
-            // 126 and 127 without a process: the runtime's way to say that there is nothing to run.
-            Some(_) if state["Running"] == false => return Ok(if pid.is_some() { Ok(None) } else { Err(()) }),
+            // 126 and 127 without a process: the runtime's way to say that there is nothing to run. Podman forgets the
+            // process of every program that has ended.
+            Some(code) if state["Running"] == false => {
+                let ran = pid.is_some() || (podman && !matches!(code, 126 | 127));
+                return Ok(if ran { Ok(None) } else { Err(()) });
+            }
             _ => {}
         }
         tokio::time::sleep(pause).await;

@@ -13,9 +13,9 @@ use tokio::sync::watch;
 
 use super::pod::MAIN;
 use super::state::{Stage, stage};
-use crate::docker::nanos;
 use crate::log::{LogWriter, Stream};
 use crate::resume;
+use crate::runtime::nanos;
 use crate::spec::LogSpec;
 
 /// Waits between attempts while the cluster is away.

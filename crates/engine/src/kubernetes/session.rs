@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::pod::MAIN;
 use super::{failed, unavailable};
-use crate::docker::words;
 use crate::input::Input;
+use crate::runtime::words;
 use crate::spec::ContainerId;
 use crate::traits::{EngineError, ExecSpec, Result, Session, TermSize};
 

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use super::pod::{FILES, ID, LABELS, LOG, MAIN, PROBLEM, SCOPE_LABEL, WORDS};
-use crate::docker::words;
+use crate::runtime::words;
 use crate::spec::{ContainerId, ContainerState, Exit, LogSpec};
 use crate::traits::EngineError;
 
