@@ -20,6 +20,7 @@ use crate::traits::{ContainerEngine, EngineError, EngineInfo, ExecSpec, Result, 
 pub struct Script {
     start_delay: Duration,
     start_error: Option<String>,
+    has_room: bool,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     files: Vec<(std::path::PathBuf, Vec<u8>)>,
@@ -35,6 +36,7 @@ impl Script {
         Self {
             start_delay: Duration::ZERO,
             start_error: None,
+            has_room: true,
             stdout: Vec::new(),
             stderr: Vec::new(),
             files: Vec::new(),
@@ -53,6 +55,11 @@ impl Script {
     /// Does not start: the program or a mount is wrong.
     pub fn fails_to_start(message: &str) -> Self {
         Self { start_error: Some(message.to_owned()), ..Self::exits(128) }
+    }
+
+    /// Waits for room that never comes: its start is only answered once it is stopped.
+    pub fn waits_for_room() -> Self {
+        Self { has_room: false, ..Self::exits(128) }
     }
 
     /// Runs this long before it ends.
@@ -311,6 +318,10 @@ impl ContainerEngine for FakeEngine {
             (state, script)
         };
         tokio::time::sleep(script.start_delay).await;
+        if !script.has_room {
+            let exit = self.wait(&spec.id).await?;
+            return Err(EngineError::Start(exit.error.unwrap_or_default()));
+        }
         if let Some(message) = script.start_error {
             if let Some(container) = self.world().containers.get(&spec.id) {
                 container.end(128, false, Some(message.clone()));
@@ -356,6 +367,9 @@ impl ContainerEngine for FakeEngine {
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<Exit> {
         let mut exit = self.watch(id)?;
+        if let Some(waiting) = self.world().containers.get(id).filter(|container| !container.script.has_room) {
+            waiting.end(128, false, Some("it was stopped before it started".to_owned()));
+        }
         let on_term = self.world().containers.get(id).and_then(|container| container.script.code_on_term);
         let end = |code| {
             if let Some(container) = self.world().containers.get(id) {

@@ -38,6 +38,9 @@ const PULL: Duration = Duration::from_millis(300);
 /// Between attempts to start a container for which its engine has no room.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a container may still take to start once its pod is to end; usually it takes less, and is ended as any other.
+const HURRY: Duration = Duration::from_millis(500);
+
 /// How often the progress of a download is told.
 const PROGRESS: Duration = Duration::from_secs(10);
 
@@ -184,9 +187,14 @@ impl Launch {
     ) -> Result<Result<ContainerState, EngineError>, NotStarted> {
         let mut told = String::new();
         loop {
-            let reason = match self.engine.start(spec).await {
-                Err(EngineError::Waiting { reason, .. }) => reason,
-                outcome => return Ok(outcome),
+            let reason = match self.start_or_stop(spec, cancel).await {
+                (Err(EngineError::Waiting { reason, .. }), _) => reason,
+                // It never ran, and nobody wants it any more: it has no end that is worth telling.
+                (Err(EngineError::Start(_)), true) => {
+                    container::remove(self.engine.as_ref(), uid(&self.pod), &self.container.name, self.attempt).await;
+                    return Err(NotStarted::Never);
+                }
+                (outcome, _) => return Ok(outcome),
             };
             if reason != told {
                 self.emit(true, "Waiting", &format!("The container is not running yet: {reason}"));
@@ -202,6 +210,39 @@ impl Launch {
             // An engine may tell at once.
             let _ = cancel.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
         }
+    }
+
+    /// Starts it. What is still starting a moment after its pod is to end is stopped, as an engine may wait long for room;
+    /// also says whether that was so.
+    async fn start_or_stop(
+        &self,
+        spec: &ContainerSpec,
+        cancel: &CancellationToken,
+    ) -> (Result<ContainerState, EngineError>, bool) {
+        let mut start = std::pin::pin!(self.engine.start(spec));
+        let unwanted = async {
+            cancel.cancelled().await;
+            tokio::time::sleep(HURRY).await;
+        };
+        tokio::select! {
+            outcome = &mut start => return (outcome, false),
+            () = unwanted => {}
+        }
+        let grace = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        let grace = Duration::from_secs(grace.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30));
+        // When only the node ends, what was begun is brought to its end.
+        while !self.shared.stop.is_cancelled() {
+            let stop = async {
+                // There may be nothing to stop yet, or nobody who answers.
+                let _ = self.engine.stop(&spec.id, grace).await;
+                tokio::time::sleep(AGAIN).await;
+            };
+            tokio::select! {
+                outcome = &mut start => return (outcome, true),
+                () = stop => {}
+            }
+        }
+        (start.await, false)
     }
 
     /// Checks the image; returns its full reference.

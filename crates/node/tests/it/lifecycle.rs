@@ -53,6 +53,24 @@ async fn a_pod_runs_and_leaves_its_words() {
     .await;
 }
 
+/// An engine that waits for room is not waited for once nobody wants the pod any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_room_is_deleted_at_once() {
+    let world = World::new().await;
+    world.engine.always(Script::waits_for_room());
+    let created = world.create("p", json!({"terminationGracePeriodSeconds": 3600})).await;
+    let id = id(&created, "main", 0);
+    until("its start was asked for", || world.engine.starts(&id) == 1).await;
+    world.pods().delete("p", &kube::api::DeleteParams::default()).await.unwrap();
+    world.gone("p").await;
+    let engine: &dyn kubetask_engine::ContainerEngine = &world.engine;
+    let began = Instant::now();
+    while !engine.list(None).await.unwrap().is_empty() {
+        assert!(began.elapsed() < crate::world::PATIENCE, "the engine forgets it");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_lines_of_a_log_become_the_message() {
     let world = World::new().await;
