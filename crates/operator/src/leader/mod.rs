@@ -169,7 +169,9 @@ impl Election {
 
     /// Looks at the Lease, and takes or renews it if it may. Whether it is this replica's now.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
-        let limit = self.config.retry_period.max(Duration::from_millis(500));
+        // Longer than the period: where answers are slow, one that is given up is asked for again from the beginning, with a
+        // connection of its own. Two fit into the time for which the fence holds.
+        let limit = (self.config.renew_deadline / 2).max(Duration::from_millis(500));
         match tokio::time::timeout(limit, self.try_once()).await {
             Ok(result) => result,
             Err(_) => Err(kube::Error::Service("no answer in time".into())),
