@@ -118,3 +118,112 @@ fn environments_in_docker() {
         life(&machine, "docker", docker::IMAGE);
     }
 }
+
+/// A repository that git serves on this machine's loopback, with two branches.
+struct Served {
+    server: std::process::Child,
+    url: String,
+    first: String,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// `None`, said aloud, where git or its daemon is missing.
+fn served(machine: &Machine) -> Option<Served> {
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=t", "-c", "user.email=t@example.test", "-c", "init.defaultBranch=main"]);
+        let out = command.args(args).env("GIT_CONFIG_GLOBAL", "/dev/null").output();
+        let out = out.ok().filter(|out| out.status.success())?;
+        Some(String::from_utf8(out.stdout).unwrap().trim().to_owned())
+    };
+    let programs = run(&["--exec-path"]).map(std::path::PathBuf::from);
+    let daemon = programs.map(|programs| programs.join("git-daemon")).filter(|daemon| daemon.exists());
+    if !crate::machine::require("git with git-daemon", daemon.is_some()) {
+        return None;
+    }
+    let root = machine.path("served");
+    let repository = root.join("project").display().to_string();
+    let git = |args: &[&str]| run(&[&["-C", repository.as_str()], args].concat()).unwrap();
+    run(&["init", "-q", &repository]).unwrap();
+    let commit = |text: &str| {
+        std::fs::write(root.join("project/file"), text).unwrap();
+        git(&["add", "file"]);
+        git(&["commit", "-q", "-m", text.trim()]);
+        git(&["rev-parse", "HEAD"])
+    };
+    let first = commit("first\n");
+    commit("second\n");
+    git(&["checkout", "-q", "-b", "other"]);
+    commit("other\n");
+    git(&["checkout", "-q", "main"]);
+    // A port that is free now: whoever takes it meanwhile makes the test try another.
+    for _ in 0..20 {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = std::process::Command::new(daemon.as_ref().unwrap())
+            .args(["--listen=127.0.0.1", &format!("--port={port}"), "--export-all", "--reuseaddr"])
+            .arg(format!("--base-path={}", root.display()))
+            .arg(&root)
+            .env("GIT_CONFIG_COUNT", "1")
+            .env("GIT_CONFIG_KEY_0", "safe.directory")
+            .env("GIT_CONFIG_VALUE_0", "*")
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let url = format!("git://127.0.0.1:{port}/project");
+        eventually("git serves", Duration::from_secs(60), || {
+            run(&["ls-remote", &url]).is_some() || server.try_wait().unwrap().is_some()
+        });
+        if server.try_wait().unwrap().is_none() {
+            return Some(Served { server, url, first });
+        }
+    }
+    panic!("no port is free")
+}
+
+/// Environments with a repository in their workspace: its branch, another one, a commit, and one that is not there.
+fn cloned(machine: &Machine, engine: &str, image: &str) {
+    let Some(served) = served(machine) else { return };
+    let start = |reference: &str, more: &[&str]| {
+        let repository = format!("{}{reference}", served.url);
+        let args = ["env", "start", "--name", "g", "--engine", engine, "--image", image, "--git", &repository];
+        machine.kubetask(&[&args, more].concat())
+    };
+    let sh = |script: &str| machine.kubetask(&["env", "exec", "g", "--", "sh", "-c", script]).ok().stdout;
+    for (reference, content) in
+        [("", "second"), ("#other", "other"), (&format!("#{}", served.first), "first")] as [(&str, &str); 3]
+    {
+        start(reference, &[]).ok();
+        assert_eq!(sh("cat file; git status --porcelain; git log --format=%s -1"), format!("{content}\n{content}\n"));
+        machine.kubetask(&["env", "stop", "g"]).ok();
+    }
+    // Who runs it owns it: otherwise git would not touch it.
+    if rustix::process::geteuid().is_root() {
+        start("", &["--user", "1234"]).ok();
+        assert_eq!(sh("id -u; echo new > file; git status --porcelain"), "1234\n M file\n");
+        machine.kubetask(&["env", "stop", "g"]).ok();
+    }
+    // What cannot be cloned leaves nothing.
+    let missing = start("#no-such-branch", &[]).code(1);
+    assert!(missing.stderr.contains("no-such-branch"), "{}", missing.stderr);
+    start("", &["--env", "PATH=/nowhere"]).code(1);
+    assert_eq!(machine.kubetask(&["env", "list", "-o", "name"]).ok().stdout, "");
+}
+
+#[test]
+fn a_repository_in_a_local_environment() {
+    cloned(&Machine::new(), "local", "");
+}
+
+#[test]
+fn a_repository_in_an_environment_in_docker() {
+    let machine = Machine::new();
+    if let Some(image) = docker::image_with_git(&machine) {
+        cloned(&machine, "docker", &image);
+    }
+}

@@ -90,7 +90,7 @@ pub(super) async fn run(
     };
     let started = async {
         if space.own {
-            make_own(&space.source)?;
+            make_own(&space.source, args.user)?;
         }
         start(place.as_ref(), &spec, args.timeout).await?;
         match &args.git {
@@ -147,12 +147,17 @@ fn space(args: &StartArgs, engine: Backend, settings: &Settings, directory: &Pat
     Ok(Space { source: directory.join("workspace"), mapping: None, own: true })
 }
 
-/// An empty workspace that every user of the environment may write to.
-fn make_own(path: &Path) -> CommandResult<()> {
+/// An empty workspace that every user of the environment may write to. It belongs to the environment's own user where that
+/// can be: git trusts no other's.
+fn make_own(path: &Path, user: Option<u32>) -> CommandResult<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let made = std::fs::create_dir_all(path)
         .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)));
-    made.map_err(|error| CommandError::failure(format!("{}: {error}", path.display())))
+    made.map_err(|error| CommandError::failure(format!("{}: {error}", path.display())))?;
+    if let Err(error) = std::os::unix::fs::chown(path, user, None) {
+        tracing::debug!(%error, path = %path.display(), "the workspace stays the caller's");
+    }
+    Ok(())
 }
 
 async fn start(engine: &dyn ContainerEngine, spec: &ContainerSpec, timeout: Duration) -> CommandResult<()> {
@@ -173,6 +178,7 @@ async fn start(engine: &dyn ContainerEngine, spec: &ContainerSpec, timeout: Dura
             lines: vec![format!("it does not run after {timeout:?}: {reason}")],
             hint: Some("--timeout gives it longer".to_owned()),
             code: exit_codes::TIMEOUT,
+            lost: false,
         },
         error => CommandError::failure(chain(&error)),
     })?;
@@ -195,21 +201,55 @@ async fn clone(
     if url.starts_with('-') || reference.starts_with('-') {
         return Err(CommandError::usage(format!("--git {repository}: not a URL")));
     }
-    let mut command: Vec<String> = ["git", "clone", "--quiet"].map(str::to_owned).to_vec();
-    if !reference.is_empty() {
-        command.extend(["--branch".to_owned(), reference.to_owned()]);
+    for command in commands(url, reference) {
+        let exec = ExecSpec {
+            command: command.clone(),
+            env: vec![("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned())],
+            working_dir: Some(WORKSPACE.into()),
+            ..ExecSpec::default()
+        };
+        let session = engine.exec(&spec.id, &exec).await.map_err(|error| said(name, &error))?;
+        match interact::run_engine(session, Session::default(), output).await? {
+            Ended::Code(0) => {}
+            Ended::Code(code) => {
+                let step = command.get(1).map_or("", String::as_str);
+                return Err(CommandError::failure(format!("git {step} {repository}: exit code {code}")));
+            }
+            Ended::Detached => return Err(CommandError::failure("git was interrupted")),
+        }
     }
-    command.extend(["--", url, "."].map(str::to_owned));
-    let exec = ExecSpec {
-        command,
-        env: vec![("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned())],
-        working_dir: Some(WORKSPACE.into()),
-        ..ExecSpec::default()
-    };
-    let session = engine.exec(&spec.id, &exec).await.map_err(|error| said(name, &error))?;
-    match interact::run_engine(session, Session::default(), output).await? {
-        Ended::Code(0) => Ok(()),
-        Ended::Code(code) => Err(CommandError::failure(format!("git clone {url}: exit code {code}"))),
-        Ended::Detached => Err(CommandError::failure("git clone was interrupted")),
+    Ok(())
+}
+
+/// What brings a repository into the working directory: at its usual branch, at a branch or tag, or at a commit.
+fn commands(url: &str, reference: &str) -> Vec<Vec<String>> {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let commit = matches!(reference.len(), 40 | 64) && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if commit {
+        // Servers give any commit of a branch by way of the branch, and few by its name.
+        let clone = words(&["git", "clone", "--quiet", "--no-checkout", "--", url, "."]);
+        return vec![clone, words(&["git", "checkout", "--quiet", "--detach", reference, "--"])];
+    }
+    match reference {
+        "" => vec![words(&["git", "clone", "--quiet", "--", url, "."])],
+        branch => vec![words(&["git", "clone", "--quiet", "--branch", branch, "--", url, "."])],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_repository_comes() {
+        let check = |reference: &str, expect: &[&str]| {
+            let lines: Vec<String> = commands("u", reference).iter().map(|words| words.join(" ")).collect();
+            assert_eq!(lines, expect, "{reference}");
+        };
+        check("", &["git clone --quiet -- u ."]);
+        check("main", &["git clone --quiet --branch main -- u ."]);
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let checkout = format!("git checkout --quiet --detach {commit} --");
+        check(commit, &["git clone --quiet --no-checkout -- u .", &checkout]);
     }
 }
