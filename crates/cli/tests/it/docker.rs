@@ -9,7 +9,12 @@ use crate::machine::{Machine, eventually, require};
 pub(crate) const IMAGE: &str = "kubetask-test/agent:1";
 
 fn docker(args: &[&str]) -> Option<String> {
-    let out = Command::new("docker").args(args).output().ok()?;
+    docker_at(None, args)
+}
+
+/// The command, with a daemon of a test's own.
+fn docker_at(host: Option<&str>, args: &[&str]) -> Option<String> {
+    let out = Command::new("docker").args(args).envs(host.map(|host| ("DOCKER_HOST", host))).output().ok()?;
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
@@ -22,7 +27,8 @@ pub(crate) fn machine() -> Option<Machine> {
 /// Builds the image; false, said aloud, where there is no daemon.
 pub(crate) fn image(machine: &Machine) -> bool {
     let busybox = "/bin/busybox";
-    let there = docker(&["info"]).is_some() && std::path::Path::new(busybox).exists();
+    let host = machine.docker_host();
+    let there = docker_at(host, &["info"]).is_some() && std::path::Path::new(busybox).exists();
     // Where no daemon can run, `.ci/run` says so.
     let excused = std::env::var_os("KUBETASK_CI_WITHOUT_DOCKER").is_some();
     if !there && (excused || !require("a Docker daemon and a static busybox", there)) {
@@ -39,18 +45,49 @@ pub(crate) fn image(machine: &Machine) -> bool {
     }
     std::fs::write(context.join("root/from-the-image"), "this is the image\n").unwrap();
     std::fs::write(context.join("Dockerfile"), "FROM scratch\nADD root /\nENV PATH=/bin\n").unwrap();
-    docker(&["build", "-q", "-t", IMAGE, &context.display().to_string()]).expect("the image is built");
+    docker_at(host, &["build", "-q", "-t", IMAGE, &context.display().to_string()]).expect("the image is built");
     true
+}
+
+/// The same with this machine's git and what it is linked with; `None`, said aloud, where something is missing.
+pub(crate) fn image_with_git(machine: &Machine) -> Option<String> {
+    const WITH_GIT: &str = "kubetask-test/git:1";
+    if !image(machine) {
+        return None;
+    }
+    let output = |program: &str, args: &[&str]| {
+        let out = Command::new(program).args(args).output().ok().filter(|out| out.status.success())?;
+        Some(String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let git = output("sh", &["-c", "command -v git"]).map(|path| path.trim().to_owned());
+    let libraries = git.as_ref().and_then(|git| output("ldd", &[git]));
+    if !require("git, and ldd to find its libraries", libraries.is_some()) {
+        return None;
+    }
+    let context = machine.path("image-with-git");
+    let add = |path: &str, to: &str| {
+        let to = context.join("root").join(to.trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(path, to).unwrap();
+    };
+    add(&git.unwrap(), "/bin/git");
+    for path in libraries.unwrap().split_whitespace().filter(|word| word.starts_with('/')) {
+        add(path, path);
+    }
+    let file = format!("FROM {IMAGE}\nADD root /\n");
+    std::fs::write(context.join("Dockerfile"), file).unwrap();
+    docker(&["build", "-q", "-t", WITH_GIT, &context.display().to_string()]).expect("the image with git is built");
+    Some(WITH_GIT.to_owned())
 }
 
 /// Containers that the data directory's engine has, running or ended.
 pub(crate) fn containers(machine: &Machine) -> Vec<String> {
-    containers_of(&machine.data_dir())
+    containers_of(machine.docker_host(), &machine.data_dir())
 }
 
-fn containers_of(data_dir: &Path) -> Vec<String> {
+fn containers_of(host: Option<&str>, data_dir: &Path) -> Vec<String> {
     let label = format!("label=io.kubetask.engine.scope={}", data_dir.join("docker").display());
-    let listed = docker(&["ps", "-aq", "--filter", &label]).unwrap_or_default();
+    let listed = docker_at(host, &["ps", "-aq", "--filter", &label]).unwrap_or_default();
     listed.lines().map(str::to_owned).collect()
 }
 
@@ -59,7 +96,7 @@ pub(crate) struct Leftovers(pub(crate) std::path::PathBuf);
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
-        for container in containers_of(&self.0) {
+        for container in containers_of(None, &self.0) {
             docker(&["rm", "-f", &container]);
         }
     }

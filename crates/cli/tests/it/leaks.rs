@@ -1,5 +1,5 @@
-//! Short Tasks, and random kills of agents, of their keepers and of the server: afterwards nothing of them is left, neither
-//! processes, mounts, control groups, network namespaces, files, containers, nor stored objects.
+//! Short Tasks, and random kills of agents, of their keepers, of the server and of a Docker daemon: afterwards nothing of
+//! them is left, neither processes, mounts, control groups, network namespaces, files, containers, nor stored objects.
 //!
 //! `KUBETASK_LEAKS=10000 cargo test -p kubetask --test it leaks` for a long look.
 
@@ -11,10 +11,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::docker;
+use crate::dockerd::Dockerd;
 use crate::machine::{Machine, eventually, processes_mentioning};
 
-/// How many Tasks are submitted together.
-const ROUND: usize = 12;
+/// How many Tasks are submitted together: at least, and at most where there are many.
+const ROUND: (usize, usize) = (12, 100);
 /// The machines that run tests are busy; a round that takes this long has failed.
 const SOON: Duration = Duration::from_secs(180);
 /// Kinds of which nothing may be left.
@@ -45,7 +46,9 @@ struct World {
     before: BTreeSet<String>,
     pods: BTreeSet<String>,
     dice: Dice,
-    killed: [usize; 3],
+    /// A daemon that may be killed.
+    dockerd: Option<Dockerd>,
+    killed: [usize; 4],
 }
 
 impl World {
@@ -56,7 +59,7 @@ impl World {
         let before = objects(&machine);
         let agent = agent.replace("TOKEN", &token);
         machine.kubetask_with_input(&["apply", "-f", "-"], &agent).ok();
-        Self { machine, token, temporary, before, pods: BTreeSet::new(), dice: Dice(7), killed: [0; 3] }
+        Self { machine, token, temporary, before, pods: BTreeSet::new(), dice: Dice(7), dockerd: None, killed: [0; 4] }
     }
 
     /// Submits some Tasks, kills what it meets, and waits until all have ended.
@@ -96,6 +99,14 @@ impl World {
 
     fn kill_something(&mut self) {
         let which = self.dice.below(8);
+        // It takes long to come back, and its containers end with it.
+        if which == 7
+            && let Some(dockerd) = self.dockerd.as_mut().filter(|_| self.dice.below(4) == 0)
+        {
+            dockerd.restart();
+            self.killed[3] += 1;
+            return;
+        }
         if which == 0 {
             self.machine.restart();
             self.killed[0] += 1;
@@ -143,6 +154,9 @@ impl World {
         }
         note("temporary files", files(&self.temporary));
         note("containers of Docker", docker::containers(&self.machine));
+        for (what, found) in self.dockerd.iter().flat_map(Dockerd::left) {
+            note(what, found);
+        }
         note("stored objects", objects(&self.machine).difference(&self.before).cloned().collect());
         left
     }
@@ -158,7 +172,8 @@ impl World {
             assert!(started.elapsed() < SOON, "left: {left:#?}");
             std::thread::sleep(Duration::from_millis(100));
         }
-        eprintln!("killed: {} servers, {} keepers, {} agents", self.killed[0], self.killed[1], self.killed[2]);
+        let [servers, keepers, agents, daemons] = self.killed;
+        eprintln!("killed: {servers} servers, {keepers} keepers, {agents} agents, {daemons} Docker daemons");
     }
 }
 
@@ -236,15 +251,20 @@ spec:
   SPECIAL
   env: [{name: LEAK_TOKEN, value: "TOKEN"}]
   credentials: [{name: key, secretRef: {name: key, key: key}, mountPath: /keys/key}]
-  resources: {limits: {memory: 256Mi, cpu: "1"}}
+  resources: {limits: {memory: 256Mi, cpu: 200m}}
   command: [sh, -c, "read seconds fails < /workspace/task.md; sleep $seconds & echo hello; wait; test $fails != 0"]
 "#;
 
 fn look(machine: Machine, special: &str, count: usize) {
+    look_with(machine, special, count, None);
+}
+
+fn look_with(machine: Machine, special: &str, count: usize, dockerd: Option<Dockerd>) {
     let mut world = World::new(machine, &AGENT.replace("SPECIAL", special));
+    world.dockerd = dockerd;
     let mut done = 0;
     while done < count {
-        let some = ROUND.min(count - done);
+        let some = (count / 100).clamp(ROUND.0, ROUND.1).min(count - done);
         world.round(done, some);
         done += some;
     }
@@ -261,6 +281,20 @@ fn nothing_is_left_of_local_agents() {
 fn nothing_is_left_of_agents_in_docker() {
     let Some(machine) = docker::machine() else { return };
     look(machine, &format!("runtime: Docker\n  agentImage: {}", docker::IMAGE), tasks(12));
+}
+
+#[test]
+fn nothing_is_left_of_agents_whose_docker_daemon_is_killed() {
+    let Some(mut dockerd) = Dockerd::start() else { return };
+    let mut machine = Machine::new();
+    machine.use_docker(dockerd.host());
+    machine.start();
+    if !docker::image(&machine) {
+        return;
+    }
+    // Once at least, whatever the dice say: while nothing runs, and it is found again.
+    dockerd.restart();
+    look_with(machine, &format!("runtime: Docker\n  agentImage: {}", docker::IMAGE), tasks(12), Some(dockerd));
 }
 
 #[test]

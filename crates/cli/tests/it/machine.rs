@@ -12,6 +12,7 @@ pub(crate) struct Machine {
     dir: tempfile::TempDir,
     server: Option<Child>,
     temporary: Option<PathBuf>,
+    docker_host: Option<String>,
 }
 
 /// What a command printed and how it ended.
@@ -51,7 +52,12 @@ impl From<Output> for Outcome {
 impl Machine {
     /// A machine on which nothing has run yet.
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::Builder::new().prefix("kt").tempdir().unwrap(), server: None, temporary: None }
+        Self {
+            dir: tempfile::Builder::new().prefix("kt").tempdir().unwrap(),
+            server: None,
+            temporary: None,
+            docker_host: None,
+        }
     }
 
     /// A machine whose server runs.
@@ -71,6 +77,15 @@ impl Machine {
         std::fs::create_dir_all(&path).unwrap();
         self.temporary = Some(path.clone());
         path
+    }
+
+    /// The Docker daemon of all that is started from here on; else it is that of whoever runs the tests.
+    pub(crate) fn use_docker(&mut self, host: String) {
+        self.docker_host = Some(host);
+    }
+
+    pub(crate) fn docker_host(&self) -> Option<&str> {
+        self.docker_host.as_deref()
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
@@ -94,6 +109,9 @@ impl Machine {
         command.args(args).env("KUBETASK_DATA_DIR", self.data_dir()).env_remove("KUBECONFIG").env("NO_COLOR", "1");
         if let Some(path) = &self.temporary {
             command.env("TMPDIR", path);
+        }
+        if let Some(host) = &self.docker_host {
+            command.env("DOCKER_HOST", host);
         }
         // What whoever runs the tests has configured is not meant.
         let own = self.path("config.yaml");
@@ -136,7 +154,7 @@ impl Machine {
             if let Some(status) = self.server.as_mut().unwrap().try_wait().unwrap() {
                 panic!("up ended with {status}: {}", std::fs::read_to_string(self.path("up.log")).unwrap());
             }
-            assert!(started.elapsed() < Duration::from_secs(30), "up does not answer");
+            assert!(started.elapsed() < Duration::from_secs(120), "up does not answer");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -15,6 +15,7 @@ mod cron;
 mod daemon;
 mod deploy;
 mod docker;
+mod dockerd;
 mod engines;
 mod env;
 mod examples;
