@@ -16,7 +16,12 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
-const KUBETASK: &str = env!("CARGO_BIN_EXE_kubetask");
+/// The binary that is measured: this build's, or the one that `KUBETASK_BENCH_BINARY` names, to hold builds against each
+/// other.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("KUBETASK_BENCH_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_kubetask").into(), PathBuf::from)
+}
+
 /// Connections of a load.
 pub(crate) const CONNECTIONS: usize = 32;
 
@@ -33,7 +38,7 @@ pub(crate) fn report(what: &str, seconds: &mut [f64], budget: &str) {
 }
 
 pub(crate) fn command(dir: &tempfile::TempDir, args: &[&str]) -> Command {
-    let mut command = Command::new(KUBETASK);
+    let mut command = Command::new(program());
     command.args(args).env("KUBETASK_DATA_DIR", dir.path().join("d")).stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
