@@ -16,17 +16,19 @@ pub struct CommandError {
     pub hint: Option<String>,
     /// Exit code.
     pub code: u8,
+    /// Whether the server went away, or is about to: the next one may do what was asked for.
+    pub lost: bool,
 }
 
 impl CommandError {
     /// The input is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { lines: vec![message.into()], hint: None, code: exit_codes::USAGE }
+        Self { lines: vec![message.into()], hint: None, code: exit_codes::USAGE, lost: false }
     }
 
     /// Something failed.
     pub fn failure(message: impl Into<String>) -> Self {
-        Self { lines: vec![message.into()], hint: None, code: exit_codes::FAILURE }
+        Self { lines: vec![message.into()], hint: None, code: exit_codes::FAILURE, lost: false }
     }
 
     /// Adds what to do about it.
@@ -37,14 +39,25 @@ impl CommandError {
     }
 }
 
+/// Whether a server that ends, or may not write any more, said so: nothing was done then.
+#[must_use]
+pub fn ends(status: &kube::core::Status) -> bool {
+    matches!(status.code, 429 | 503)
+}
+
+/// Whether a request got no answer: it may have been carried out.
+fn interrupted(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_))
+}
+
 impl From<kube::Error> for CommandError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => {
                 let code = if matches!(status.code, 400 | 422) { exit_codes::USAGE } else { exit_codes::FAILURE };
-                Self { lines: vec![status.message.clone()], hint: None, code }
+                Self { lines: vec![status.message.clone()], hint: None, code, lost: ends(&status) }
             }
-            other => Self::failure(chain(&other)),
+            other => Self { lost: interrupted(&other), ..Self::failure(chain(&other)) },
         }
     }
 }

@@ -57,6 +57,7 @@ pub fn run(args: &ConvertArgs, output: Output) -> CommandResult {
             lines: problems,
             hint: Some("nothing was converted".to_owned()),
             code: exit_codes::USAGE,
+            lost: false,
         });
     }
     if args.check {

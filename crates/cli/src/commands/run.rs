@@ -12,7 +12,7 @@ pub(crate) use adhoc::variable;
 pub(crate) use submit::random_suffix;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures::StreamExt;
@@ -29,6 +29,9 @@ use crate::error::{CommandError, CommandResult};
 use crate::exit_codes;
 use crate::follow::{self, FollowError, FollowOptions, LogSink, summary};
 use crate::output::Output;
+
+/// For how long Tasks are submitted anew while one server takes the place of another.
+const TAKEOVER: Duration = Duration::from_secs(60);
 
 /// Arguments of `kubetask run`.
 #[derive(Debug, Args)]
@@ -97,16 +100,27 @@ pub async fn run(args: RunArgs, global: &GlobalArgs, output: Output) -> CommandR
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut connection = connect::connect(global, Need::Everything).await?;
-    let submitted = tokio::select! {
-        submitted = submit::submit(request, &args, &connection, global, output) => submitted,
-        _ = interrupt.recv() => Err(interrupted()),
-        _ = terminate.recv() => Err(interrupted()),
-    };
-    let tasks = match submitted {
-        Ok(tasks) => tasks,
-        Err(error) => {
-            connection.close().await;
-            return Err(error);
+    let mut earlier = submit::Earlier::default();
+    let until = Instant::now() + TAKEOVER;
+    let tasks = loop {
+        let submitted = tokio::select! {
+            submitted = submit::submit(&request, &args, &connection, global, &mut earlier, output) => submitted,
+            _ = interrupt.recv() => Err(interrupted()),
+            _ = terminate.recv() => Err(interrupted()),
+        };
+        match submitted {
+            Ok(tasks) => break tasks,
+            // Another server may take the place of the one that was about to do it.
+            Err(error) if error.lost && connection.is_server_of_machine() && Instant::now() < until => {
+                tracing::debug!(why = error.lines.join("; "), "lost the server; looking for another");
+                connection.close().await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                connection = connect::connect(global, Need::Everything).await?;
+            }
+            Err(error) => {
+                connection.close().await;
+                return Err(error);
+            }
         }
     };
     if args.detach {
@@ -226,7 +240,7 @@ async fn stop_all(connection: &Connection, followed: &[Followed]) -> CommandResu
 }
 
 fn interrupted() -> CommandError {
-    CommandError { lines: vec!["interrupted".to_owned()], hint: None, code: exit_codes::INTERRUPTED }
+    CommandError { lines: vec!["interrupted".to_owned()], hint: None, code: exit_codes::INTERRUPTED, lost: false }
 }
 
 fn finish(args: &RunArgs, followed: Vec<Followed>, stopped: bool, output: Output) -> CommandResult {

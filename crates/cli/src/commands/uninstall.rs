@@ -218,6 +218,7 @@ async fn gone(timeout: Duration, what: &str, mut left: impl AsyncFnMut() -> Comm
                 lines: vec![format!("{what}: {left} are still there after {}s", timeout.as_secs())],
                 hint: Some("a finalizer may hold them: look at their metadata.finalizers".to_owned()),
                 code: exit_codes::TIMEOUT,
+                lost: false,
             });
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

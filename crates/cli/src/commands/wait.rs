@@ -68,6 +68,7 @@ pub async fn run(args: WaitArgs, global: &GlobalArgs, output: Output) -> Command
                 lines: vec!["timed out".to_owned()],
                 hint: Some("`kubetask describe task NAME` says what it waits for".to_owned()),
                 code: exit_codes::TIMEOUT,
+                lost: false,
             }),
         },
     };

@@ -22,6 +22,10 @@ use crate::error::{CommandError, CommandResult, chain};
 use crate::paths::DataDir;
 use crate::server::{self, LocalServer, ServerOptions, StartError};
 
+/// How often, a tenth of a second apart, a store that is in use is asked for: a server that just takes it over from another
+/// reads it and begins to listen meanwhile.
+const ATTEMPTS: u32 = 150;
+
 /// What a command needs of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -44,6 +48,12 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether it is a server that another process runs on this machine: it may end, and another take its place.
+    #[must_use]
+    pub fn is_server_of_machine(&self) -> bool {
+        self.local.is_none() && !self.cluster
+    }
+
     /// Ends what this process runs itself. Agents go on.
     pub async fn close(self) {
         if let Some(local) = self.local {
@@ -75,7 +85,7 @@ pub async fn connect(global: &GlobalArgs, need: Need) -> CommandResult<Connectio
             Ok(local) => {
                 return Ok(Connection { client: local.client(), namespace, local: Some(local), cluster: false });
             }
-            Err(StartError::InUse { pid }) if attempts < 50 => {
+            Err(StartError::InUse { pid }) if attempts < ATTEMPTS => {
                 attempts += 1;
                 tracing::debug!(?pid, "the store is in use by a server that does not answer yet");
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -184,7 +184,7 @@ async fn tell_size(sizes: Option<&mpsc::Sender<TermSize>>) {
 }
 
 fn interrupted() -> CommandError {
-    CommandError { lines: vec!["interrupted".to_owned()], hint: None, code: exit_codes::INTERRUPTED }
+    CommandError { lines: vec!["interrupted".to_owned()], hint: None, code: exit_codes::INTERRUPTED, lost: false }
 }
 
 async fn next(keys: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {

@@ -117,7 +117,12 @@ pub async fn check(
     if problems.is_empty() {
         Ok(checked)
     } else {
-        Err(CommandError { lines: problems, hint: Some("nothing was created".to_owned()), code: exit_codes::USAGE })
+        Err(CommandError {
+            lines: problems,
+            hint: Some("nothing was created".to_owned()),
+            code: exit_codes::USAGE,
+            lost: false,
+        })
     }
 }
 

@@ -34,7 +34,7 @@ pub fn load(names: &[String]) -> CommandResult<Vec<Manifest>> {
     if problems.is_empty() {
         Ok(manifests)
     } else {
-        Err(CommandError { lines: problems, hint: None, code: exit_codes::USAGE })
+        Err(CommandError { lines: problems, hint: None, code: exit_codes::USAGE, lost: false })
     }
 }
 

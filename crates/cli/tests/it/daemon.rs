@@ -133,6 +133,57 @@ fn of_several_servers_for_a_volume_the_one_with_the_lease_runs() {
     assert_eq!(holder(&cluster), "");
 }
 
+/// Who runs something while one server takes the place of another hears of it only by waiting.
+#[test]
+fn what_is_run_while_servers_change_is_run_once() {
+    let cluster = Machine::up();
+    let machine = Machine::new();
+    let kubeconfig = cluster.kubeconfig().display().to_string();
+    let start = |name: &str| {
+        let lease = ["--lease-kubeconfig", &kubeconfig, "--lease-namespace", "default"];
+        let times = ["--lease-duration", "9s", "--renew-deadline", "8s", "--retry-period", "500ms"];
+        Daemon::start(&machine, name, &[lease.as_slice(), times.as_slice()].concat())
+    };
+    let published = machine.data_dir().join("server.json");
+    let mut current = start("server-0");
+    current.says("serves");
+    let mut ran = Vec::new();
+    for round in 1..=2 {
+        // As on another node, where nothing is known of the one that runs.
+        let known = std::fs::read(&published).unwrap();
+        std::fs::remove_file(&published).unwrap();
+        let next = start(&format!("server-{round}"));
+        next.says("asks for the lease");
+        std::fs::write(&published, known).unwrap();
+        // Few enough that the next one finds the store free: commands bring a server of their own while none runs.
+        let runs = |who: &'static str| {
+            let machine = &machine;
+            move || {
+                let run = |number| {
+                    let name = format!("{who}-{round}-{number}");
+                    let out = machine.kubetask(&["run", "--name", &name, "--", "sh", "-c", "echo ran; sleep 0.3"]);
+                    assert_eq!((out.code, out.stdout.as_str()), (0, "ran\n"), "{name}: {}", out.stderr);
+                    name
+                };
+                (0..4).map(run).collect::<Vec<_>>()
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads = ["one", "two"].map(|who| scope.spawn(runs(who)));
+            std::thread::sleep(Duration::from_millis(400));
+            current.signal(Signal::KILL);
+            current.ends();
+            ran.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap()));
+        });
+        next.says("serves");
+        current = next;
+    }
+    for name in ran {
+        assert_eq!(machine.task_value(&name, "/status/attempts"), "1", "{name}");
+        assert_eq!(machine.task_value(&name, "/status/phase"), "Completed", "{name}");
+    }
+}
+
 #[test]
 fn in_a_pod_the_lease_is_the_service_accounts() {
     let cluster = Machine::up();

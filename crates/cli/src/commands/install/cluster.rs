@@ -102,6 +102,7 @@ async fn send(client: &Client, object: &Value, dry_run: bool, outcome: &mut Outc
                 lines: vec![format!("{}: {}", title(object), status.message)],
                 hint: None,
                 code,
+                lost: false,
             });
         }
         Err(error) => return Err(error.into()),
@@ -192,6 +193,7 @@ pub(super) async fn wait(client: &Client, release: &Release, timeout: Duration) 
                 lines: vec![format!("the operator is not ready after {}s {}", timeout.as_secs(), why.join("; "))],
                 hint: Some(format!("kubectl -n {} describe deployment {CONTROLLER}", release.namespace)),
                 code: exit_codes::TIMEOUT,
+                lost: false,
             })
         }
     }

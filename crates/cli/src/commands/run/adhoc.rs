@@ -2,12 +2,13 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use kubetask_api::agent::{Agent, AgentSpec, Workspace};
 use kubetask_api::{Task, TaskSpec};
 use serde_json::json;
 
 use super::RunArgs;
+use super::submit::Earlier;
 use crate::commands::apply::FIELD_MANAGER;
 use crate::error::{CommandError, CommandResult};
 
@@ -47,16 +48,16 @@ impl AdHoc {
     /// # Errors
     /// When the server says no.
     pub(super) async fn submit(
-        self,
+        &self,
         client: &kube::Client,
         namespace: &str,
         name: &str,
         timeout: Option<i64>,
+        (earlier, again): (&Earlier, bool),
     ) -> CommandResult<Task> {
         let agents: Api<Agent> = Api::namespaced(client.clone(), namespace);
         let tasks: Api<Task> = Api::namespaced(client.clone(), namespace);
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let agent = agents.create(&params, &self.agent(name)?).await?;
+        let agent = earlier.create(&agents, again, &self.agent(name)?).await?;
         let task = Task {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
@@ -66,12 +67,15 @@ impl AdHoc {
             spec: TaskSpec { agent_ref: Some(name.to_owned()), timeout_seconds: timeout, ..TaskSpec::default() },
             status: None,
         };
-        let task = match tasks.create(&params, &task).await {
+        let task = match earlier.create(&tasks, again, &task).await {
             Ok(task) => task,
             Err(error) => {
-                // The Agent was made for nothing; what matters to the user is why.
-                let _ = agents.delete(name, &kube::api::DeleteParams::default()).await;
-                return Err(error.into());
+                let error = CommandError::from(error);
+                if !error.lost {
+                    // The Agent was made for nothing; what matters to the user is why.
+                    let _ = agents.delete(name, &kube::api::DeleteParams::default()).await;
+                }
+                return Err(error);
             }
         };
         // The Agent goes when the Task goes.

@@ -1,5 +1,8 @@
 //! From the command line to Tasks on the server.
 
+use std::collections::HashSet;
+
+use kube::Resource;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 use kubetask_api::agent::Agent;
@@ -13,7 +16,7 @@ use crate::args::GlobalArgs;
 use crate::commands::agent::catalog;
 use crate::commands::apply::FIELD_MANAGER;
 use crate::connect::Connection;
-use crate::error::{CommandError, CommandResult, chain};
+use crate::error::{CommandError, CommandResult, chain, ends};
 use crate::manifest::{Manifest, check, load, order};
 use crate::output::Output;
 
@@ -23,9 +26,52 @@ pub(super) enum Request {
     /// Manifests.
     Manifests(Vec<Manifest>),
     /// A prompt for an Agent.
-    Prompt(String),
+    Prompt {
+        /// The Task's name.
+        name: String,
+        /// The prompt.
+        prompt: String,
+    },
     /// A command.
-    Command(AdHoc),
+    Command {
+        /// The Task's name, and its Agent's.
+        name: String,
+        /// The command.
+        adhoc: AdHoc,
+    },
+}
+
+/// What an earlier try of the same command may have created before its server went away.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    /// Seconds since the epoch when the command first sent something.
+    since: Option<i64>,
+    /// Tasks of manifests for which room was made, and which were sent then.
+    sent: HashSet<(String, String)>,
+}
+
+impl Earlier {
+    /// From here on what is found may be this command's own.
+    fn begin(&mut self) -> bool {
+        let again = self.since.is_some();
+        self.since.get_or_insert_with(|| jiff::Timestamp::now().as_second());
+        again
+    }
+
+    /// Creates an object; one that an earlier try made is as good.
+    pub(super) async fn create<K>(&self, api: &Api<K>, again: bool, object: &K) -> Result<K, kube::Error>
+    where
+        K: Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let refused = match api.create(&params, object).await {
+            Err(kube::Error::Api(status)) if again && status.code == 409 => kube::Error::Api(status),
+            answer => return answer,
+        };
+        let found = api.get_opt(object.meta().name.as_deref().unwrap_or_default()).await?;
+        let made = |found: &K| found.meta().creation_timestamp.as_ref().map(|time| time.0.as_second());
+        found.filter(|found| made(found) >= self.since).ok_or(refused)
+    }
 }
 
 /// A Task that was submitted.
@@ -44,13 +90,13 @@ impl Request {
     /// Everything that is wrong with it.
     pub(super) fn from_args(args: &RunArgs) -> CommandResult<Self> {
         if !args.command.is_empty() {
-            return Ok(Self::Command(AdHoc::from_args(args)?));
+            return Ok(Self::Command { name: name(args), adhoc: AdHoc::from_args(args)? });
         }
         if let Some(prompt) = &args.prompt {
             if prompt.trim().is_empty() {
                 return Err(CommandError::usage("the prompt is empty"));
             }
-            return Ok(Self::Prompt(prompt.clone()));
+            return Ok(Self::Prompt { name: name(args), prompt: prompt.clone() });
         }
         let mut manifests = load::load(&args.filename)?;
         if !manifests.iter().any(|m| m.is("Task")) {
@@ -81,28 +127,28 @@ impl Request {
     }
 }
 
-/// Creates everything.
+/// Creates everything. After an error that says that the server was lost it may be called again, with another connection.
 ///
 /// # Errors
 /// When the server says no; manifests are checked as a whole first.
 pub(super) async fn submit(
-    request: Request,
+    request: &Request,
     args: &RunArgs,
     connection: &Connection,
     global: &GlobalArgs,
+    earlier: &mut Earlier,
     output: Output,
 ) -> CommandResult<Vec<Submitted>> {
     let namespace = connection.namespace.clone();
     let timeout = args.timeout.map(seconds);
+    let again = earlier.begin();
     match request {
-        Request::Manifests(manifests) => submit_manifests(manifests, connection, global, output).await,
-        Request::Command(adhoc) => {
-            let name = args.name.clone().unwrap_or_else(generated_name);
-            let task = adhoc.submit(&connection.client, &namespace, &name, timeout).await?;
+        Request::Manifests(manifests) => submit_manifests(manifests.clone(), connection, global, earlier, output).await,
+        Request::Command { name, adhoc } => {
+            let task = adhoc.submit(&connection.client, &namespace, name, timeout, (&*earlier, again)).await?;
             Ok(vec![submitted(&task)])
         }
-        Request::Prompt(prompt) => {
-            let name = args.name.clone().unwrap_or_else(generated_name);
+        Request::Prompt { name, prompt } => {
             let agent = agent(connection, args).await?;
             if let (None, Some(name)) = (&agent, args.agent.as_deref().filter(|name| catalog::is_known(name))) {
                 output.warn(format!("there is no Agent {name:?} yet: `kubetask agent add {name}` makes one"));
@@ -112,7 +158,7 @@ pub(super) async fn submit(
             if let Some(directory) = &args.repo {
                 let checkout = repository::look(directory)?;
                 let resolved = if connection.cluster || agent.is_some_and(|agent| agent.spec.cluster.is_some()) {
-                    checkout.elsewhere(args.carry, &name)?
+                    checkout.elsewhere(args.carry, name)?
                 } else {
                     checkout.here(args.carry.is_some())?
                 };
@@ -125,10 +171,14 @@ pub(super) async fn submit(
                 bundle = resolved.bundle;
             }
             let task = Task {
-                metadata: ObjectMeta { name: Some(name), annotations: trace_annotation(), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(name.clone()),
+                    annotations: trace_annotation(),
+                    ..ObjectMeta::default()
+                },
                 spec: TaskSpec {
                     contexts,
-                    prompt: Some(prompt),
+                    prompt: Some(prompt.clone()),
                     agent_ref: args.agent.clone(),
                     timeout_seconds: timeout,
                     ..TaskSpec::default()
@@ -137,10 +187,9 @@ pub(super) async fn submit(
             };
             let client = &connection.client;
             let task = if let Some(bundle) = bundle {
-                repository::bundle::submit(client, &namespace, bundle, &task).await?
+                repository::bundle::submit(client, &namespace, bundle, &task, (&*earlier, again)).await?
             } else {
-                let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                Api::<Task>::namespaced(client.clone(), &namespace).create(&params, &task).await?
+                earlier.create(&Api::namespaced(client.clone(), &namespace), again, &task).await?
             };
             Ok(vec![submitted(&task)])
         }
@@ -157,6 +206,7 @@ async fn submit_manifests(
     manifests: Vec<Manifest>,
     connection: &Connection,
     global: &GlobalArgs,
+    earlier: &mut Earlier,
     output: Output,
 ) -> CommandResult<Vec<Submitted>> {
     let client = &connection.client;
@@ -165,12 +215,19 @@ async fn submit_manifests(
     let mut tasks = Vec::new();
     for item in checked {
         let is_task = item.manifest.is("Task");
-        if is_task {
+        let key = (item.namespace.clone(), item.manifest.metadata("name").to_owned());
+        if is_task && !earlier.sent.contains(&key) {
             make_room(&item, connection, output).await?;
+            if !key.1.is_empty() {
+                earlier.sent.insert(key);
+            }
         }
         let object = match check::send(client, &item, FIELD_MANAGER, false).await? {
             Ok(object) => object,
-            Err(status) => return Err(CommandError::failure(format!("{}: {}", item.title(), status.message))),
+            Err(status) => {
+                let said = CommandError::failure(format!("{}: {}", item.title(), status.message));
+                return Err(CommandError { lost: ends(&status), ..said });
+            }
         };
         if is_task {
             tasks.push(submitted(&serde_json::from_value(object)?));
@@ -220,8 +277,8 @@ fn seconds(timeout: std::time::Duration) -> i64 {
     i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX).max(1)
 }
 
-fn generated_name() -> String {
-    format!("run-{}", random_suffix())
+fn name(args: &RunArgs) -> String {
+    args.name.clone().unwrap_or_else(|| format!("run-{}", random_suffix()))
 }
 
 /// Five characters, in the alphabet of Kubernetes' generated names.

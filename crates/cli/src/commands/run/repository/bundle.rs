@@ -8,12 +8,13 @@ use std::process::{Command, Stdio};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use kubetask_api::Task;
 use kubetask_core::context::fetch::{BUNDLE_KEY, WORK_REF};
 use serde_json::json;
 
+use super::super::submit::Earlier;
 use super::Checkout;
 use crate::commands::apply::FIELD_MANAGER;
 use crate::error::{CommandError, CommandResult};
@@ -87,6 +88,7 @@ pub(in super::super) async fn submit(
     namespace: &str,
     bundle: Vec<u8>,
     task: &Task,
+    (earlier, again): (&Earlier, bool),
 ) -> CommandResult<Task> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let name = secret_name(&task.name_any());
@@ -95,14 +97,16 @@ pub(in super::super) async fn submit(
         data: Some([(BUNDLE_KEY.to_owned(), ByteString(bundle))].into()),
         ..Secret::default()
     };
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    secrets.create(&params, &secret).await?;
-    let created = match Api::<Task>::namespaced(client.clone(), namespace).create(&params, task).await {
+    earlier.create(&secrets, again, &secret).await?;
+    let created = match earlier.create(&Api::<Task>::namespaced(client.clone(), namespace), again, task).await {
         Ok(task) => task,
         Err(error) => {
-            // It was made for nothing; what matters to the user is why.
-            let _ = secrets.delete(&name, &DeleteParams::default()).await;
-            return Err(error.into());
+            let error = CommandError::from(error);
+            if !error.lost {
+                // It was made for nothing; what matters to the user is why.
+                let _ = secrets.delete(&name, &DeleteParams::default()).await;
+            }
+            return Err(error);
         }
     };
     let owner = OwnerReference {
