@@ -30,6 +30,7 @@ pub mod names;
 pub mod openapi;
 pub mod quantity;
 pub mod registry;
+pub mod standards;
 pub mod table;
 mod time;
 mod types;

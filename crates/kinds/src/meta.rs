@@ -174,7 +174,12 @@ fn owner_references(value: &Value, path: &Path, errors: &mut Vec<Error>) {
     let mut controller: Option<String> = None;
     for owner in value.as_array().into_iter().flatten() {
         let api_version = text(owner, "apiVersion");
-        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        // More than one slash is no version at all.
+        let (group, version) = match api_version.split_once('/') {
+            Some((_, version)) if version.contains('/') => ("", ""),
+            Some(parts) => parts,
+            None => ("", api_version),
+        };
         if version.is_empty() {
             errors.push(Error::invalid(&path.child("apiVersion"), api_version, "version must not be empty"));
         }

@@ -111,6 +111,28 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     out
 }
 
+/// RFC 1123 subdomain whose labels may also have underscores, at their beginning too.
+#[must_use]
+pub(crate) fn dns1123_subdomain_with_underscore(value: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if value.len() > 253 {
+        out.push(max_characters(253));
+    }
+    let is_label = |label: &str| {
+        let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let label = label.strip_prefix('_').unwrap_or(label);
+        label.starts_with(alnum) && label.ends_with(alnum) && label.chars().all(|c| alnum(c) || "-_".contains(c))
+    };
+    if !value.split('.').all(is_label) {
+        out.push(regex_message(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
+            &["example.com"],
+        ));
+    }
+    out
+}
+
 /// RFC 1035 label.
 #[must_use]
 pub fn dns1035_label(value: &str) -> Vec<String> {

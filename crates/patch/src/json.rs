@@ -37,7 +37,7 @@ pub fn apply(mut doc: Value, patch: &Value) -> Result<Value, Error> {
     let mut copied = 0;
     for (index, operation) in operations.iter().enumerate() {
         let failed = |error: &dyn std::fmt::Display| Error::Failed(format!("operation {index}: {error}"));
-        let operation = from_the_end(&doc, operation.clone());
+        let operation = with_value(from_the_end(&doc, operation.clone()));
         let operation: PatchOperation = serde_json::from_value(operation).map_err(|e| failed(&e))?;
         if let PatchOperation::Copy(copy) = &operation {
             copied += resolve(&doc, &copy.from).map_or(0, size);
@@ -50,6 +50,15 @@ pub fn apply(mut doc: Value, patch: &Value) -> Result<Value, Error> {
         }
     }
     Ok(doc)
+}
+
+/// An operation that needs a value and has none is about null.
+fn with_value(mut operation: Value) -> Value {
+    let needs = matches!(operation["op"].as_str(), Some("add" | "replace" | "test"));
+    if let Some(members) = operation.as_object_mut().filter(|_| needs) {
+        members.entry("value").or_insert(Value::Null);
+    }
+    operation
 }
 
 /// Kubernetes counts negative indices from the end: -1 is the last item, or for `add` the place after it.
@@ -137,6 +146,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_value_that_is_missing_is_null() {
+        let patched = apply(json!({"a": 1}), &json!([{"op": "add", "path": "/b"}, {"op": "replace", "path": "/a"}]));
+        assert_eq!(patched, Ok(json!({"a": null, "b": null})));
+        assert!(apply(json!({"a": 1}), &json!([{"op": "test", "path": "/a"}])).is_err());
+    }
 
     #[test]
     fn negative_indices_count_from_the_end() {

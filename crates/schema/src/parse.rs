@@ -21,7 +21,8 @@ pub fn structural(json: &Value) -> Result<Schema, Vec<Error>> {
     let root = Path::root();
     let mut errors = Vec::new();
     let schema = read(json, &root, &mut errors);
-    errors.extend(crate::structural::check(&schema, &root));
+    let breaches = crate::structural::check(&schema, &root, &errors);
+    errors.extend(breaches);
     if errors.is_empty() { Ok(schema) } else { Err(errors) }
 }
 
@@ -265,6 +266,10 @@ impl Reader<'_> {
             self.errors.push(Error::forbidden(&items_at.child("nullable"), detail));
         }
         for (index, key) in schema.list_map_keys.iter().enumerate() {
+            if schema.list_map_keys[..index].contains(key) {
+                let detail = "must not contain duplicate entries";
+                self.errors.push(Error::invalid(keys_at, schema.list_map_keys.clone(), detail));
+            }
             let Some(member) = items.properties.get(key) else {
                 let detail = "entries must all be names of item properties";
                 self.errors.push(Error::invalid(keys_at, schema.list_map_keys.clone(), detail));
@@ -274,10 +279,6 @@ impl Reader<'_> {
             if matches!(member.type_, Some(Type::Array | Type::Object)) {
                 let detail = "must be a scalar type if parent array's x-kubernetes-list-type is map";
                 self.errors.push(Error::invalid(&member_at.child("type"), "object", detail));
-            }
-            if schema.list_map_keys[..index].contains(key) {
-                let detail = "must not contain duplicate entries";
-                self.errors.push(Error::invalid(keys_at, schema.list_map_keys.clone(), detail));
             }
             if member.default.is_none() && !items.constraints.required.contains(key) {
                 let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";

@@ -2,7 +2,7 @@
 //!
 //! [`check`] reports breaches with the paths and words that Kubernetes uses for CustomResourceDefinitions.
 
-use crate::field::{Error, Path};
+use crate::field::{Error, ErrorType, Path};
 use crate::model::{Constraints, Schema, Type};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -12,18 +12,40 @@ enum Level {
     Item,
 }
 
-/// Everything that keeps `schema`, which stands at `path`, from being structural.
+/// Everything that keeps `schema`, which stands at `path`, from being structural; `read` is what was wrong with it when
+/// it was read.
 #[must_use]
-pub fn check(schema: &Schema, path: &Path) -> Vec<Error> {
+pub fn check(schema: &Schema, path: &Path, read: &[Error]) -> Vec<Error> {
     let mut errors = Vec::new();
+    // Some keywords keep Kubernetes from looking any further.
+    if read.iter().any(is_unsupported) {
+        return errors;
+    }
     invariants(schema, Level::Root, path, &mut errors);
     completeness(schema, path, &mut errors);
+    // A type that is not known was not kept, but it is there.
+    let unknown = |at: &Path| read.iter().find(|e| e.type_ == ErrorType::NotSupported && &e.field == at);
+    let root = path.child("type");
+    let missing = |e: &Error| e.type_ == ErrorType::Required && unknown(&e.field).is_some();
+    errors.retain(|e| !missing(e));
+    if let Some(given) = unknown(&root) {
+        errors.push(Error::invalid(&root, given.bad_value.clone(), "must be object at the root"));
+    }
     errors
 }
 
+fn is_unsupported(error: &Error) -> bool {
+    error.type_ == ErrorType::Forbidden
+        && (error.detail.ends_with(" is not supported") || error.detail.starts_with("items must be a schema object"))
+}
+
 fn invariants(schema: &Schema, level: Level, path: &Path, errors: &mut Vec<Error>) {
-    if let Some(items) = &schema.items {
-        invariants(items, Level::Item, &path.child("items"), errors);
+    match &schema.items {
+        Some(items) => invariants(items, Level::Item, &path.child("items"), errors),
+        None if schema.type_ == Some(Type::Array) => {
+            errors.push(Error::required(&path.child("items"), "must be specified"));
+        }
+        None => {}
     }
     for (name, member) in &schema.properties {
         invariants(member, Level::Field, &path.child("properties").key(name), errors);
@@ -165,12 +187,8 @@ fn nested(schema: &Schema, skip_any_of: bool, path: &Path, errors: &mut Vec<Erro
     for (name, member) in &schema.properties {
         nested(member, false, &path.child("properties").key(name), errors);
     }
-    if let Some(additional) = &schema.additional_properties
-        && **additional != Schema::default()
-    {
-        nested(additional, false, &path.child("additionalProperties"), errors);
-    }
     let forbidden = [
+        ("additionalProperties", schema.additional_properties.is_some(), "undefined"),
         ("type", schema.type_.is_some(), "empty"),
         ("default", schema.default.is_some(), "undefined"),
         ("title", schema.title.is_some(), "empty"),
@@ -302,6 +320,38 @@ mod tests {
         check(
             json!({"type": "object", "properties": {"a": {"$ref": "#/x", "type": "string"}}}),
             &["properties[a].$ref: Forbidden: $ref is not supported"],
+        );
+        // What cannot be read at all hides what is not structural; a type that is unknown is there all the same.
+        check(
+            json!({"type": "object", "properties": {"a": {"$ref": "#/x"}, "b": {}}}),
+            &["properties[a].$ref: Forbidden: $ref is not supported"],
+        );
+        let types = r#"supported values: "array", "boolean", "integer", "number", "object", "string""#;
+        check(
+            json!({"type": "foo", "properties": {"a": {"type": "bar"}}}),
+            &[
+                &format!(r#"type: Unsupported value: "foo": {types}"#),
+                &format!(r#"properties[a].type: Unsupported value: "bar": {types}"#),
+                r#"type: Invalid value: "foo": must be object at the root"#,
+            ],
+        );
+        check(
+            json!({"type": "object", "properties": {"a": {"type": "array"}}}),
+            &["properties[a].items: Required value: must be specified"],
+        );
+        check(
+            json!({"type": "object", "properties": {"m": {"type": "object", "additionalProperties": {"type": "string"},
+                "not": {"additionalProperties": {"minLength": 3}}}}}),
+            &["properties[m].not.additionalProperties: Forbidden: must be undefined to be structural"],
+        );
+        check(
+            json!({"type": "object", "properties": {"l": {"type": "array", "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["k", "k"], "items": {"type": "object"}}}}),
+            &[
+                r#"properties[l].x-kubernetes-list-map-keys: Invalid value: ["k","k"]: entries must all be names of item properties"#,
+                r#"properties[l].x-kubernetes-list-map-keys: Invalid value: ["k","k"]: must not contain duplicate entries"#,
+                r#"properties[l].x-kubernetes-list-map-keys: Invalid value: ["k","k"]: entries must all be names of item properties"#,
+            ],
         );
         check(
             json!({"type": "object", "properties": {"s": {"type": "array", "x-kubernetes-list-type": "set",

@@ -14,6 +14,7 @@ use crate::status::{Cause, Failure, GroupResource, Result};
 mod limits;
 mod priority;
 pub(super) mod quota;
+pub(super) mod standards;
 
 /// Namespaces that are never deleted.
 const FIXED: [&str; 3] = ["default", "kube-system", "kube-public"];

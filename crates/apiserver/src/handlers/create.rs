@@ -32,6 +32,7 @@ pub(crate) async fn handle(call: &mut Call, resource: &Arc<Resource>, target: &T
     if !target.name.is_empty() && object::meta(&object, "name").is_empty() {
         metadata_mut(&mut object).insert("name".into(), target.name.as_str().into());
     }
+    write::dedup_owners(call, &mut object, "");
     let created = create(call, resource, target, object, &options, Ownership::Track).await?;
     answer(call, resource, created, StatusCode::CREATED, output)
 }
@@ -87,6 +88,7 @@ pub(crate) async fn create(
     if !errors.is_empty() {
         return Err(strategy::invalid(resource, &object, &errors));
     }
+    admit::standards::check(call, resource, target, &object, None, Part::Main)?;
     // Held until the object is stored.
     let reservation = admit::validate(call, resource, target, &object).await?;
     call.warnings.extend(strategy::warnings(resource, &object, None));

@@ -172,6 +172,7 @@ fn patched(call: &mut Call, step: &Step<'_>, patch: &Patch) -> Result<Value> {
     let mut object = decoded.object;
     update::check_name(&object, target)?;
     write::check_namespace(resource, target, &mut object)?;
+    write::dedup_owners(call, &mut object, " after mutating admission happens");
     let version = object::meta(&object, "resourceVersion");
     if !version.is_empty() && version != object::meta(step.live_value, "resourceVersion") {
         return Err(match version.parse::<u64>() {
@@ -274,6 +275,11 @@ async fn create_by_apply(
     let applied = merged(resource, target, Part::Main, options, None, &patch.document.value)?;
     let decoded = strategy::decode_value(resource, applied.object)?;
     let mut object = write::complain(call, resource, options, decoded)?;
+    let uid = object::meta(&object, "uid");
+    if !uid.is_empty() {
+        let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+        return Err(Failure::conflict(resource.gr(), &target.name, &why));
+    }
     object::metadata_mut(&mut object).remove("resourceVersion");
     create::create(call, resource, target, object, options, Ownership::Done).await
 }

@@ -40,6 +40,7 @@ pub(crate) async fn handle(call: &mut Call, target: &Target, method: &Method) ->
     }
     let entry = super::get::find(call, &accounts, target)?;
     let account = object::decode(&entry);
+    check_names(target, &object)?;
     let claims = claims(call, target, &account, &object["spec"])?;
     let token = call.server.auth.key.sign(&claims).ok_or_else(|| Failure::internal("cannot sign the token"))?;
     let expires = jiff::Timestamp::from_second(claims.expires).unwrap_or_default().to_string();
@@ -55,6 +56,20 @@ pub(crate) async fn handle(call: &mut Call, target: &Target, method: &Method) ->
     meta.insert("namespace".into(), target.namespace.as_str().into());
     meta.insert("creationTimestamp".into(), object::now().into());
     Ok(reply::value(StatusCode::CREATED, &object, Output::JSON))
+}
+
+/// A request that names an account must name the path's.
+fn check_names(target: &Target, request: &Value) -> Result<()> {
+    let gk = GroupResource { group: "authentication.k8s.io", resource: "TokenRequest" };
+    for (field, expected) in [("name", &target.name), ("namespace", &target.namespace)] {
+        let given = object::meta(request, field);
+        if !given.is_empty() && given != expected {
+            let why = format!("must match the service account {field} if specified");
+            let error = Error::invalid(&Path::new("metadata").child(field), given, why);
+            return Err(Failure::invalid(gk, &target.name, &[error]));
+        }
+    }
+    Ok(())
 }
 
 fn find(group: &str, version: &str, plural: &str) -> Result<Arc<Resource>> {

@@ -34,6 +34,7 @@ pub(crate) async fn handle(
     let mut object = write::read_object(call, resource, &options).await?;
     check_name(&object, target)?;
     write::check_namespace(resource, target, &mut object)?;
+    write::dedup_owners(call, &mut object, "");
     let version = object::meta(&object, "resourceVersion").to_owned();
     let precondition = match version.as_str() {
         "" | "0" => None,
@@ -161,6 +162,7 @@ pub(crate) async fn finish(
         return Err(Refused::Failure(strategy::invalid(resource, &object, &errors)));
     }
     call.warnings.extend(strategy::warnings(resource, &object, Some(live)));
+    admit::standards::check(call, resource, step.target, &object, Some(live), step.part).map_err(Refused::Failure)?;
     let reserved = admit::validate_update(call, resource, step.target, &object, live, step.part);
     let _reservation = reserved.await.map_err(Refused::Failure)?;
     metadata_mut(&mut object).remove("resourceVersion");

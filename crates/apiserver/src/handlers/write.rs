@@ -189,3 +189,23 @@ fn refused(resource: &Resource, name: &str, error: WriteError) -> Refused {
 fn request_too_large() -> Failure {
     Failure::plain_internal("etcdserver: request is too large")
 }
+/// Takes out owners that are named twice in the same way, and warns of them; `when` says when they were found.
+pub(crate) fn dedup_owners(call: &mut Call, object: &mut Value, when: &str) {
+    let Some(owners) = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut) else { return };
+    let mut twice: Vec<String> = Vec::new();
+    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+    for owner in owners.drain(..) {
+        if kept.contains(&owner) {
+            twice.push(owner["uid"].as_str().unwrap_or_default().to_owned());
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    if !twice.is_empty() {
+        call.warnings.push(format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        ));
+    }
+}

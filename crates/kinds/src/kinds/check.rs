@@ -101,6 +101,10 @@ pub(crate) fn label_selector(selector: &Value, path: &Path, errors: &mut Vec<Err
             }
             other => errors.push(Error::invalid(&path.child("operator"), other, "not a valid selector operator")),
         }
+        for (j, value) in values.iter().filter_map(Value::as_str).enumerate() {
+            let field = path.child("values").index(j);
+            errors.extend(crate::names::label_value(value).into_iter().map(|m| Error::invalid(&field, value, m)));
+        }
     }
 }
 

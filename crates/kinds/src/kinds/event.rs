@@ -99,75 +99,116 @@ fn field(event: &Value, name: &str) -> Option<String> {
     })
 }
 
-/// The event's namespace must be its object's; events about cluster-scoped objects live in `default`.
-fn namespace_matches(event: &Value, object: &Value, errors: &mut Vec<Error>) {
+/// What an event says by other names in its two groups.
+struct Names {
+    object: &'static str,
+    message: &'static str,
+    controller: &'static str,
+}
+
+const CORE_NAMES: Names = Names { object: "involvedObject", message: "message", controller: "reportingComponent" };
+const NEW_NAMES: Names = Names { object: "regarding", message: "note", controller: "reportingController" };
+
+/// What holds for events of both groups. Errors are about the fields of the core group.
+fn validate_any(event: &Value, names: &Names, errors: &mut Vec<Error>) {
+    const LONGEST_NOTE: usize = 1024;
+    const LONGEST: usize = 128;
     let own = text(&event["metadata"], "namespace");
-    let about = text(object, "namespace");
-    if about.is_empty() {
-        if !matches!(own, "" | "default" | "kube-system") && is_namespaced(object) == Some(true) {
-            let field = Path::new("involvedObject").child("namespace");
-            errors.push(Error::invalid(&field, about, "does not match event.namespace"));
-        }
-        return;
-    }
-    if own != about {
+    let about = text(&event[names.object], "namespace");
+    let timed = has(event, "eventTime");
+    let is_right = match (about, timed) {
+        ("", false) => matches!(own, "" | "default"),
+        ("", true) => matches!(own, "default" | "kube-system"),
+        (about, timed) => timed || own == about,
+    };
+    if !is_right {
         let field = Path::new("involvedObject").child("namespace");
         errors.push(Error::invalid(&field, about, "does not match event.namespace"));
     }
-}
-
-/// Whether objects of the kind that is referred to live in a namespace; `None`: not a kind known here.
-fn is_namespaced(reference: &Value) -> Option<bool> {
-    let (group, version) = text(reference, "apiVersion").split_once('/').unwrap_or(("", text(reference, "apiVersion")));
-    crate::registry::lookup_kind(group, version, text(reference, "kind")).map(|k| k.namespaced)
+    if !timed {
+        return;
+    }
+    let (controller, field) = (text(event, names.controller), Path::new(names.controller));
+    if controller.is_empty() {
+        errors.push(Error::required(&field, ""));
+    }
+    errors.extend(crate::names::qualified_name(controller).into_iter().map(|m| Error::invalid(&field, controller, m)));
+    for name in ["reportingInstance", "action", "reason"] {
+        let (value, field) = (text(event, name), Path::new(name));
+        if value.is_empty() {
+            errors.push(Error::required(&field, ""));
+        } else if value.len() > LONGEST {
+            errors.push(Error::invalid(&field, "", format!("can have at most {LONGEST} characters")));
+        }
+    }
+    if text(event, names.message).len() > LONGEST_NOTE {
+        errors.push(Error::invalid(&Path::new("message"), "", format!("can have at most {LONGEST_NOTE} characters")));
+    }
 }
 
 fn validate_core(event: &Value, errors: &mut Vec<Error>) {
-    namespace_matches(event, &event["involvedObject"], errors);
+    validate_any(event, &CORE_NAMES, errors);
 }
 
 fn validate_new(event: &Value, errors: &mut Vec<Error>) {
-    namespace_matches(event, &event["regarding"], errors);
+    validate_any(event, &NEW_NAMES, errors);
+    series(event, errors);
     if !has(event, "eventTime") {
         errors.push(Error::required(&Path::new("eventTime"), ""));
     }
     if !matches!(text(event, "type"), "Normal" | "Warning") {
-        let type_ = text(event, "type");
-        errors.push(Error::invalid(&Path::new("type"), type_, format!("has invalid value: {type_}")));
+        let why = format!("has invalid value: {}", text(event, "type"));
+        errors.push(Error::invalid(&Path::new("type"), "", why));
     }
-    if errors.iter().any(|e| e.field.as_str() == "eventTime") {
-        return;
-    }
-    let controller = text(event, "reportingController");
-    let field = Path::new("reportingController");
-    if controller.is_empty() {
-        errors.push(Error::required(&field, ""));
-    }
-    errors.extend(
-        crate::names::qualified_name(controller)
-            .into_iter()
-            .filter(|_| !controller.is_empty())
-            .map(|m| Error::invalid(&field, controller, m)),
-    );
-    for (name, limit) in [("reportingInstance", 128_usize), ("action", 128), ("reason", 128)] {
-        let value = text(event, name);
-        let field = Path::new(name);
-        if value.is_empty() {
-            errors.push(Error::required(&field, ""));
-        } else if value.len() > limit {
-            errors.push(Error::invalid(&field, "", format!("can have at most {limit} characters")));
+    let unset = |name: &str| match &event[name] {
+        Value::Null => true,
+        Value::Object(members) => members.values().all(|value| value.as_str() == Some("")),
+        value => value == 0,
+    };
+    for (name, shown) in [
+        ("deprecatedFirstTimestamp", "firstTimestamp"),
+        ("deprecatedLastTimestamp", "lastTimestamp"),
+        ("deprecatedCount", "count"),
+        ("deprecatedSource", "source"),
+    ] {
+        if !unset(name) {
+            errors.push(Error::invalid(&Path::new(shown), "", "needs to be unset"));
         }
     }
-    if text(event, "note").len() > 1024 {
-        errors.push(Error::invalid(&Path::new("message"), "", "can have at most 1024 characters"));
+}
+
+fn series(event: &Value, errors: &mut Vec<Error>) {
+    let series = &event["series"];
+    if series.is_null() {
+        return;
+    }
+    if series["count"].as_i64().unwrap_or(0) < 2 {
+        errors.push(Error::invalid(&Path::new("series.count"), "", "should be at least 2"));
+    }
+    if !has(series, "lastObservedTime") {
+        errors.push(Error::required(&Path::new("series.lastObservedTime"), ""));
     }
 }
 
 fn update_new(new: &Value, old: &Value, _: Part, errors: &mut Vec<Error>) {
-    for name in
-        ["regarding", "reason", "reportingController", "reportingInstance", "action", "type", "note", "eventTime"]
-    {
-        super::check::immutable(new, old, name, &Path::root(), errors);
+    validate_any(new, &NEW_NAMES, errors);
+    if new["series"] != old["series"] {
+        series(new, errors);
+    }
+    for (name, shown) in [
+        ("regarding", "involvedObject"),
+        ("reason", "reason"),
+        ("note", "message"),
+        ("type", "type"),
+        ("eventTime", "eventTime"),
+        ("action", "action"),
+        ("related", "related"),
+        ("reportingController", "reportingController"),
+        ("reportingInstance", "reportingInstance"),
+    ] {
+        if new[name] != old[name] {
+            errors.push(Error::invalid(&Path::new(shown), new[name].clone(), crate::meta::IMMUTABLE));
+        }
     }
 }
 

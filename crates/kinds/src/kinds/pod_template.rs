@@ -29,10 +29,19 @@ pub(crate) const HOOKS: Hooks = Hooks {
 
 fn validate(object: &Value, errors: &mut Vec<Error>) {
     finalizers(object, errors);
-    let path = Path::new("template");
-    let template = &object["template"];
-    crate::meta::labels(&template["metadata"]["labels"], &path.child("metadata").child("labels"), errors);
+    validate_template(&object["template"], &Path::new("template"), errors);
+}
+
+/// What is wrong with a template at `path`. Errors about its metadata leave the word out.
+pub(super) fn validate_template(template: &Value, path: &Path, errors: &mut Vec<Error>) {
+    let meta = &template["metadata"];
+    crate::meta::labels(&meta["labels"], &path.child("labels"), errors);
+    crate::meta::annotations(&meta["annotations"], &path.child("annotations"), errors);
     pod::spec::validate(&template["spec"], &path.child("spec"), errors);
+    if !items(&template["spec"], "ephemeralContainers").is_empty() {
+        let field = path.child("spec").child("ephemeralContainers");
+        errors.push(Error::forbidden(&field, "ephemeral containers not allowed in pod template"));
+    }
 }
 
 static COLUMNS: [Column; 5] = [

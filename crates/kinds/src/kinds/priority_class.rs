@@ -28,7 +28,7 @@ pub(crate) const HOOKS: Hooks = Hooks {
 
 fn validate(class: &Value, errors: &mut Vec<Error>) {
     finalizers(class, errors);
-    one_of(class, "preemptionPolicy", &["Never", "PreemptLowerPriority"], &Path::root(), errors);
+    one_of(class, "preemptionPolicy", &["PreemptLowerPriority", "Never"], &Path::root(), errors);
     let system = text(&class["metadata"], "name").starts_with("system-");
     if system {
         let text = "priority class names with 'system-' prefix are reserved for system use only";

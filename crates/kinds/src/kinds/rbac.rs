@@ -158,9 +158,9 @@ fn validate_binding(binding: &Value, namespaced: bool, errors: &mut Vec<Error>) 
     if text(role, "apiGroup") != RBAC {
         errors.push(Error::not_supported(&path.child("apiGroup"), text(role, "apiGroup"), &[RBAC]));
     }
-    let kinds: &[&str] = if namespaced { &["ClusterRole", "Role"] } else { &["ClusterRole"] };
+    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     if !kinds.contains(&text(role, "kind")) {
-        errors.push(Error::not_supported(&path.child("kind"), text(role, "kind"), kinds));
+        errors.push(Error::not_supported_in_order(&path.child("kind"), text(role, "kind"), kinds));
     }
     if required(role, "name", &path, errors) {
         let wrong = path_segment(text(role, "name"), false);
@@ -194,7 +194,7 @@ fn subject(subject: &Value, namespaced: bool, path: &Path, errors: &mut Vec<Erro
             }
         }
         other => {
-            errors.push(Error::not_supported(&path.child("kind"), other, &["Group", "ServiceAccount", "User"]));
+            errors.push(Error::not_supported_in_order(&path.child("kind"), other, ["ServiceAccount", "User", "Group"]));
         }
     }
 }

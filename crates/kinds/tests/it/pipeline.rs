@@ -49,7 +49,10 @@ pub(crate) fn accepts(name: &str, mut body: Value, expect: Value) {
     assert_eq!(create(name, body).map(without_system_metadata), Ok(expect), "{name}");
 }
 
+/// Creating `body` must be refused for these reasons, in whatever order.
 pub(crate) fn refuses(name: &str, mut body: Value, expect: &[&str]) {
+    let mut expect = expect.to_vec();
+    expect.sort_unstable();
     if body["metadata"]["name"].is_null() {
         body["metadata"]["name"] = json!("x");
     }

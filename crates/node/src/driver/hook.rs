@@ -97,10 +97,7 @@ impl Launch {
         });
         match exit.await {
             Ok(Ok(0)) => Ok(()),
-            Ok(Ok(code)) => {
-                let text = String::from_utf8_lossy(&[out, err].concat()).into_owned();
-                Err(if text.is_empty() { format!("command exited with {code}") } else { text })
-            }
+            Ok(Ok(_)) => Err(String::from_utf8_lossy(&[out, err].concat()).into_owned()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the command's exit code was lost".to_owned()),
         }

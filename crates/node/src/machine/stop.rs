@@ -83,14 +83,15 @@ impl Machine {
                 self.slots[index].hooked = true;
                 self.refresh_started(index);
             }
-            (Hook::PostStart, Err(error)) => {
-                failed(out, "FailedPostStartHook", format!("PostStartHook failed: {error}"));
+            // What a hook said is not told: it may be a secret.
+            (Hook::PostStart, Err(_)) => {
+                failed(out, "FailedPostStartHook", "PostStartHook failed".to_owned());
                 let grace = self.grace();
                 self.stop(index, now, grace, Some("FailedPostStartHook".to_owned()), out);
             }
             (Hook::PreStop, result) => {
-                if let Err(error) = result {
-                    failed(out, "FailedPreStopHook", format!("PreStopHook failed: {error}"));
+                if result.is_err() {
+                    failed(out, "FailedPreStopHook", "PreStopHook failed".to_owned());
                 }
                 self.kill_after_hook(index, now, out);
             }

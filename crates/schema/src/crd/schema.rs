@@ -42,11 +42,13 @@ pub(super) fn check(json: &Value, has_status: bool, at: &Path, errors: &mut Vec<
     if json.get("nullable") == Some(&Value::Bool(true)) {
         errors.push(Error::forbidden(&at.child("nullable"), "nullable cannot be true at the root"));
     }
+    let read = errors.len();
     let schema = parse::read(json, at, errors);
     let root = Place { is_root: true, in_meta: false, no_default: Some(NoDefault::AtRoot) };
     forbidden(&schema, root, at, errors);
     rules::texts(&schema, at, errors);
-    errors.extend(structural::check(&schema, at));
+    let breaches = structural::check(&schema, at, &errors[read..]);
+    errors.extend(breaches);
     let is_sound = errors.len() == before;
     if is_sound {
         // Rules that do not fit the schema, and defaults that do not, can only be told from a sound schema.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::check::{immutable, label_selector, not_negative, one_of, selects};
 use super::edit::{bump_generation, copy, default, ensure, first_generation, has, items, object, remove, set, text};
-use super::pod;
+use super::{pod, pod_template};
 use crate::kind::{Hooks, Part};
 
 mod policy;
@@ -119,6 +119,11 @@ fn prepare_update(new: &mut Value, old: &Value, part: Part) {
 
 fn validate(job: &Value, errors: &mut Vec<Error>) {
     let path = Path::new("spec");
+    // Kubernetes copies the labels that it made itself only after it has checked them at the template.
+    if only_generated(&job["spec"]["template"]["metadata"]["labels"]) {
+        let copied = Path::new("metadata").child("labels");
+        errors.retain(|error| error.field != copied);
+    }
     generated_selector(job, errors);
     validate_spec(&job["spec"], &path, true, errors);
     if text(&job["spec"], "completionMode") == "Indexed" && job["spec"]["completions"].as_i64().unwrap_or(0) > 0 {
@@ -130,6 +135,11 @@ fn validate(job: &Value, errors: &mut Vec<Error>) {
             errors.push(Error::invalid(&field, job["metadata"]["name"].clone(), text));
         }
     }
+}
+
+fn only_generated(labels: &Value) -> bool {
+    const GENERATED: [&str; 4] = [UID_LABEL, NAME_LABEL, OLD_UID_LABEL, OLD_NAME_LABEL];
+    labels.as_object().is_some_and(|labels| labels.keys().all(|label| GENERATED.contains(&label.as_str())))
 }
 
 /// The generated labels must be there, and the selector must select them, unless it is declared to be manual.
@@ -184,20 +194,14 @@ pub(crate) fn validate_spec(spec: &Value, path: &Path, selected: bool, errors: &
     }
     let template = &spec["template"];
     let template_path = path.child("template");
-    crate::meta::labels(&template["metadata"]["labels"], &template_path.child("metadata").child("labels"), errors);
-    crate::meta::annotations(
-        &template["metadata"]["annotations"],
-        &template_path.child("metadata").child("annotations"),
-        errors,
-    );
-    pod::spec::validate(&template["spec"], &template_path.child("spec"), errors);
+    pod_template::validate_template(template, &template_path, errors);
     let restart = text(&template["spec"], "restartPolicy");
     if restart == "Always" || restart.is_empty() {
         let field = template_path.child("spec").child("restartPolicy");
         errors.push(Error::required(&field, "valid values: \"OnFailure\", \"Never\""));
     } else if !matches!(restart, "OnFailure" | "Never") {
         let field = template_path.child("spec").child("restartPolicy");
-        errors.push(Error::not_supported(&field, restart, &["OnFailure", "Never"]));
+        errors.push(Error::not_supported_in_order(&field, restart, ["OnFailure", "Never"]));
     } else if has(spec, "podFailurePolicy") && restart != "Never" {
         let field = template_path.child("spec").child("restartPolicy");
         let text = "only \"Never\" is supported when podFailurePolicy is specified";
@@ -232,7 +236,7 @@ const MOST: i64 = 100_000;
 const MOST_OF_MANY: i64 = 10_000;
 
 fn completion_mode(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
-    one_of(spec, "completionMode", &["Indexed", "NonIndexed"], path, errors);
+    one_of(spec, "completionMode", &["NonIndexed", "Indexed"], path, errors);
     let number = |name: &str| spec[name].as_i64();
     let (completions, parallelism, failed) = (number("completions"), number("parallelism"), number("maxFailedIndexes"));
     if failed.is_some() && !has(spec, "backoffLimitPerIndex") {
@@ -381,5 +385,10 @@ fn warnings(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
             wrong.join(" ")
         ));
     }
-    pod::spec_warnings(&new["spec"]["template"]["spec"], "spec.template.spec", out);
+    let number = |name: &str| new["spec"][name].as_i64().unwrap_or_default();
+    let indexed = text(&new["spec"], "completionMode") == "Indexed";
+    if indexed && number("completions") > MOST && number("parallelism") > MOST_OF_MANY {
+        out.push("In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail".to_owned());
+    }
+    pod::warnings::of_spec(&new["spec"]["template"]["spec"], "spec.template.spec", out);
 }

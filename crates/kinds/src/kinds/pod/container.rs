@@ -1,38 +1,78 @@
-//! Validation of containers: names, images, ports, mounts, resources, probes.
+//! Validation of containers: names, images, ports, mounts, resources.
 
 use std::collections::BTreeSet;
 
 use kubetask_schema::field::{Error, Path};
 use serde_json::Value;
 
-use super::env;
 use super::volume::VolumeNames;
-use crate::kinds::check::{not_negative, one_of, required, required_format, within};
+use super::{env, probe, restart};
+use crate::kinds::check::{one_of, required, required_format, within};
 use crate::kinds::edit::{has, items, text};
 use crate::kinds::resources as names;
 use crate::names::{dns1123_label, port_name};
 use crate::quantity::Quantity;
 
-const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
+pub(super) const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
 
-/// Validates all containers of a pod spec at `path`.
-pub(super) fn validate_all(spec: &Value, path: &Path, volumes: &VolumeNames, errors: &mut Vec<Error>) {
-    let mut names = BTreeSet::new();
+/// What containers share with the rest of their pod spec.
+pub(super) struct Around<'a> {
+    /// The pod's own restart policy.
+    restart: &'a str,
+    /// Whether the pod has the users of its host.
+    host_users: bool,
+    grace: Option<i64>,
+    volumes: &'a VolumeNames,
+}
+
+impl<'a> Around<'a> {
+    pub(super) fn of(spec: &'a Value, volumes: &'a VolumeNames) -> Self {
+        Self {
+            restart: text(spec, "restartPolicy"),
+            host_users: spec["hostUsers"] != false,
+            grace: spec["terminationGracePeriodSeconds"].as_i64(),
+            volumes,
+        }
+    }
+}
+
+/// Validates all containers of a pod spec at `path`; `is_pod` where it is not of a template.
+pub(super) fn validate_all(spec: &Value, path: &Path, is_pod: bool, volumes: &VolumeNames, errors: &mut Vec<Error>) {
+    let around = Around::of(spec, volumes);
     let containers = items(spec, "containers");
+    let list = path.child("containers");
     if containers.is_empty() {
-        errors.push(Error::required(&path.child("containers"), ""));
+        errors.push(Error::required(&list, ""));
     }
+    let mut seen = BTreeSet::new();
     for (i, container) in containers.iter().enumerate() {
-        one(container, &path.child("containers").index(i), volumes, &mut names, errors);
+        let path = list.index(i);
+        one(container, &path, &around, errors);
+        if !seen.insert(text(container, "name")) {
+            errors.push(Error::duplicate(&path.child("name"), text(container, "name")));
+        }
+        actions(container, &path, &around, errors);
+        restart::validate(container, &path, errors);
     }
-    host_ports(containers, &path.child("containers"), errors);
+    host_ports(containers, &list, errors);
     if spec["hostNetwork"] == true {
-        host_network(containers, &path.child("containers"), errors);
+        host_network(containers, &list, is_pod, errors);
     }
+    let list = path.child("initContainers");
     for (i, container) in items(spec, "initContainers").iter().enumerate() {
-        let path = path.child("initContainers").index(i);
-        one(container, &path, volumes, &mut names, errors);
+        let path = list.index(i);
+        one(container, &path, &around, errors);
+        restart::validate(container, &path, errors);
+        let name = text(container, "name");
+        if seen.contains(name) {
+            errors.push(Error::duplicate(&path.child("name"), name));
+        } else if !name.is_empty() {
+            seen.insert(name);
+        }
+        // They run one after another, so each is looked at alone, as if it were the first.
+        host_ports(std::slice::from_ref(container), &list, errors);
         if text(container, "restartPolicy") == "Always" {
+            actions(container, &path, &around, errors);
             continue;
         }
         for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
@@ -41,51 +81,77 @@ pub(super) fn validate_all(spec: &Value, path: &Path, volumes: &VolumeNames, err
                 errors.push(Error::forbidden(&path.child(field), text));
             }
         }
+        for (j, policy) in items(container, "resizePolicy").iter().enumerate() {
+            if text(policy, "restartPolicy") == "RestartContainer" {
+                let field = path.child("resizePolicy").index(j).child("restartPolicy");
+                let why = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+                errors.push(Error::invalid(&field, "RestartContainer", why));
+            }
+        }
+    }
+}
+
+/// What holds for containers of pods, but not of templates.
+pub(super) fn only_for_pod(container: &Value, path: &Path, errors: &mut Vec<Error>) {
+    let image = text(container, "image");
+    if image.trim() != image {
+        errors.push(Error::invalid(&path.child("image"), image, "must not have leading or trailing whitespace"));
     }
 }
 
 /// What holds for every container.
-pub(super) fn one<'a>(
-    container: &'a Value,
-    path: &Path,
-    volumes: &VolumeNames,
-    names: &mut BTreeSet<&'a str>,
-    errors: &mut Vec<Error>,
-) {
-    let name = text(container, "name");
+pub(super) fn one(container: &Value, path: &Path, around: &Around<'_>, errors: &mut Vec<Error>) {
     required_format(container, "name", dns1123_label, path, errors);
-    if !name.is_empty() && !names.insert(name) {
-        errors.push(Error::duplicate(&path.child("name"), name));
+    required(container, "image", path, errors);
+    if required(container, "terminationMessagePolicy", path, errors) {
+        one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
     }
-    let image = text(container, "image");
-    if image.is_empty() {
-        errors.push(Error::required(&path.child("image"), ""));
-    } else if image.trim() != image {
-        errors.push(Error::invalid(&path.child("image"), image, "must not have leading or trailing whitespace"));
-    }
+    ports(container, path, errors);
+    env::validate(container, path, errors);
+    mounts(container, path, around.volumes, errors);
     if required(container, "imagePullPolicy", path, errors) {
         one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
     }
-    if required(container, "terminationMessagePolicy", path, errors) {
-        one_of(container, "terminationMessagePolicy", &["FallbackToLogsOnError", "File"], path, errors);
-    }
-    one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
-    ports(container, path, errors);
-    env::validate(container, path, errors);
-    mounts(container, path, volumes, errors);
     resources(&container["resources"], &path.child("resources"), errors);
-    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if has(container, name) {
-            probe(&container[name], name, &path.child(name), errors);
-        }
-    }
+    resize_policy(container, &path.child("resizePolicy"), around.restart, errors);
+    security_context(&container["securityContext"], &path.child("securityContext"), around.host_users, errors);
+}
+
+/// Hooks and probes, which only containers that go on running have.
+fn actions(container: &Value, path: &Path, around: &Around<'_>, errors: &mut Vec<Error>) {
     for hook in ["postStart", "preStop"] {
         let handler = &container["lifecycle"][hook];
         if !handler.is_null() {
-            self::handler(handler, &path.child("lifecycle").child(hook), errors);
+            probe::hook(handler, around.grace, &path.child("lifecycle").child(hook), errors);
         }
     }
-    security_context(&container["securityContext"], &path.child("securityContext"), errors);
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if has(container, name) {
+            probe::validate(&container[name], name, &path.child(name), errors);
+        }
+    }
+}
+
+fn resize_policy(container: &Value, path: &Path, pod_restarts: &str, errors: &mut Vec<Error>) {
+    let mut seen = BTreeSet::new();
+    for (i, policy) in items(container, "resizePolicy").iter().enumerate() {
+        let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
+        if !seen.insert(resource) {
+            errors.push(Error::duplicate(&path.index(i), resource));
+        }
+        // What is wrong with one of them is told of the list.
+        for (value, known) in [(resource, ["cpu", "memory"]), (restart, ["NotRequired", "RestartContainer"])] {
+            if value.is_empty() {
+                errors.push(Error::required(path, ""));
+            } else if !known.contains(&value) {
+                errors.push(Error::not_supported_in_order(path, value, known));
+            }
+        }
+        if pod_restarts == "Never" && restart != "NotRequired" {
+            let why = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
+            errors.push(Error::invalid(path, restart, why));
+        }
+    }
 }
 
 fn ports(container: &Value, path: &Path, errors: &mut Vec<Error>) {
@@ -134,11 +200,12 @@ fn host_ports(containers: &[Value], path: &Path, errors: &mut Vec<Error>) {
     }
 }
 
-fn host_network(containers: &[Value], path: &Path, errors: &mut Vec<Error>) {
+fn host_network(containers: &[Value], path: &Path, is_pod: bool, errors: &mut Vec<Error>) {
     for (i, container) in containers.iter().enumerate() {
         for (j, port) in items(container, "ports").iter().enumerate() {
             let bad = port["hostPort"].as_i64().unwrap_or(0);
-            if bad != 0 && port["hostPort"] != port["containerPort"] {
+            // In a template a port that is not given will be made equal in the pod.
+            if (is_pod || bad != 0) && bad != port["containerPort"].as_i64().unwrap_or(0) {
                 let field = path.index(i).child("ports").index(j).child("hostPort");
                 errors.push(Error::invalid(&field, bad, "must match `containerPort` when `hostNetwork` is true"));
             }
@@ -186,7 +253,7 @@ fn mounts(container: &Value, path: &Path, volumes: &VolumeNames, errors: &mut Ve
             let why = "Bidirectional mount propagation is available only to privileged containers";
             errors.push(Error::forbidden(&list_path.child("mountPropagation"), why));
         }
-        recursive_read_only(mount, &path, errors);
+        recursive_read_only(mount, &list_path, errors);
     }
     block_devices(container, path, volumes, errors);
 }
@@ -227,7 +294,7 @@ fn block_devices(container: &Value, path: &Path, volumes: &VolumeNames, errors: 
         if !volumes.contains(name) {
             errors.push(Error::not_found(&name_at, name));
         } else if !volumes.is_claim(name) {
-            let why = "can only use volume source type of PersistentVolumeClaim for block mode";
+            let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
             errors.push(Error::invalid(&name_at, name, why));
         }
         if point.is_empty() {
@@ -300,81 +367,7 @@ fn resources(resources: &Value, path: &Path, errors: &mut Vec<Error>) {
     }
 }
 
-fn probe(probe: &Value, kind: &str, path: &Path, errors: &mut Vec<Error>) {
-    handler(probe, path, errors);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
-        not_negative(probe, field, path, errors);
-    }
-    if probe["terminationGracePeriodSeconds"].as_i64().is_some_and(|n| n <= 0) {
-        let field = path.child("terminationGracePeriodSeconds");
-        errors.push(Error::invalid(&field, probe["terminationGracePeriodSeconds"].clone(), "must be greater than 0"));
-    }
-    if kind == "readinessProbe" && has(probe, "terminationGracePeriodSeconds") {
-        let field = path.child("terminationGracePeriodSeconds");
-        let value = probe["terminationGracePeriodSeconds"].clone();
-        errors.push(Error::invalid(&field, value, "must not be set for readinessProbes"));
-    }
-    if kind != "readinessProbe" && probe["successThreshold"].as_i64().is_some_and(|n| n != 1) {
-        errors.push(Error::invalid(&path.child("successThreshold"), probe["successThreshold"].clone(), "must be 1"));
-    }
-}
-
-fn handler(handler: &Value, path: &Path, errors: &mut Vec<Error>) {
-    let mut found = 0;
-    for kind in ["exec", "httpGet", "tcpSocket", "grpc", "sleep"] {
-        if !has(handler, kind) {
-            continue;
-        }
-        found += 1;
-        let action = &handler[kind];
-        let path = path.child(kind);
-        if found > 1 {
-            errors.push(Error::forbidden(&path, "may not specify more than 1 handler type"));
-            continue;
-        }
-        match kind {
-            "exec" if items(action, "command").is_empty() => {
-                errors.push(Error::required(&path.child("command"), ""));
-            }
-            "httpGet" => {
-                if text(action, "path").is_empty() {
-                    errors.push(Error::required(&path.child("path"), ""));
-                }
-                port(&action["port"], &path.child("port"), errors);
-                one_of(action, "scheme", &["HTTP", "HTTPS"], &path, errors);
-                for header in items(action, "httpHeaders") {
-                    let name = text(header, "name");
-                    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-                        let text = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
-                        errors.push(Error::invalid(&path.child("httpHeaders"), name, text));
-                    }
-                }
-            }
-            "tcpSocket" => port(&action["port"], &path.child("port"), errors),
-            "grpc" => within(action, "port", 1, 65535, &path, errors),
-            _ => {}
-        }
-    }
-    if found == 0 {
-        errors.push(Error::required(path, "must specify a handler type"));
-    }
-}
-
-fn port(value: &Value, path: &Path, errors: &mut Vec<Error>) {
-    match value {
-        Value::String(name) => {
-            errors.extend(port_name(name).into_iter().map(|m| Error::invalid(path, name.as_str(), m)))
-        }
-        other => {
-            let number = other.as_i64().unwrap_or(0);
-            if !(1..=65535).contains(&number) {
-                errors.push(Error::invalid(path, number, PORT_RANGE));
-            }
-        }
-    }
-}
-
-fn security_context(context: &Value, path: &Path, errors: &mut Vec<Error>) {
+fn security_context(context: &Value, path: &Path, host_users: bool, errors: &mut Vec<Error>) {
     if context.is_null() {
         return;
     }
@@ -382,15 +375,22 @@ fn security_context(context: &Value, path: &Path, errors: &mut Vec<Error>) {
         within(context, name, 0, 2_147_483_647, path, errors);
     }
     one_of(context, "procMount", &["Default", "Unmasked"], path, errors);
-    super::spec::seccomp(&context["seccompProfile"], &path.child("seccompProfile"), errors);
+    if host_users && text(context, "procMount") == "Unmasked" {
+        let why = "`hostUsers` must be false to use `Unmasked`";
+        errors.push(Error::invalid(&path.child("procMount"), "Unmasked", why));
+    }
+    super::security::seccomp(&context["seccompProfile"], &path.child("seccompProfile"), errors);
     if context["allowPrivilegeEscalation"] == false {
+        let mut wrong = |why: &str| {
+            let shown = crate::internal::text("SecurityContext", context);
+            errors.push(Error::invalid(path, context.clone(), why).show_value(shown));
+        };
         if context["privileged"] == true {
-            let text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.push(Error::invalid(path, context.clone(), text));
+            wrong("cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
         }
         if items(&context["capabilities"], "add").iter().any(|c| c == "CAP_SYS_ADMIN") {
-            let text = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.push(Error::invalid(path, context.clone(), text));
+            wrong("cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN");
         }
     }
+    super::security::app_armor(&context["appArmorProfile"], &path.child("appArmorProfile"), errors);
 }

@@ -155,6 +155,10 @@ fn volume(volume: &mut Value) {
             }
         }
     }
+    if let Some(image) = volume.get_mut("image").filter(|i| i.is_object()) {
+        let policy = if is_latest(text(image, "reference")) { "Always" } else { "IfNotPresent" };
+        default(image, "pullPolicy", policy);
+    }
     if let Some(claim) = volume.get_mut("ephemeral").and_then(|e| e.get_mut("volumeClaimTemplate"))
         && let Some(spec) = claim.get_mut("spec")
     {

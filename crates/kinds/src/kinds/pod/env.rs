@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use crate::kinds::check::{format, required, required_format};
 use crate::kinds::edit::{has, items, text};
-use crate::names::{config_key, dns1123_subdomain, env_var_name, qualified_name};
+use crate::names::{config_key, dns1123_label, dns1123_subdomain, env_var_name, qualified_name};
+
+use super::container::no_backsteps;
 
 /// Everything that is wrong with `env` and `envFrom`.
 pub(super) fn validate(container: &Value, path: &Path, errors: &mut Vec<Error>) {
@@ -22,19 +24,6 @@ fn environment(container: &Value, path: &Path, errors: &mut Vec<Error>) {
             continue;
         }
         let path = path.child("valueFrom");
-        if !text(variable, "value").is_empty() {
-            errors.push(Error::invalid(&path, "", "may not be specified when `value` is not empty"));
-        }
-        let known = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
-        match known.iter().filter(|k| has(source, k)).count() {
-            0 => errors.push(Error::invalid(
-                &path,
-                "",
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
-            )),
-            1 => {}
-            _ => errors.push(Error::invalid(&path, "", "may not have more than one field specified at a time")),
-        }
         if has(source, "fieldRef") {
             field_ref(&source["fieldRef"], ENV_FIELDS, &path.child("fieldRef"), errors);
         }
@@ -44,8 +33,52 @@ fn environment(container: &Value, path: &Path, errors: &mut Vec<Error>) {
         for kind in ["configMapKeyRef", "secretKeyRef"] {
             if has(source, kind) {
                 let path = path.child(kind);
-                required(&source[kind], "name", &path, errors);
+                let name = text(&source[kind], "name");
+                errors
+                    .extend(dns1123_subdomain(name).into_iter().map(|m| Error::invalid(&path.child("name"), name, m)));
                 required_format(&source[kind], "key", config_key, &path, errors);
+            }
+        }
+        if has(source, "fileKeyRef") {
+            let (file, path) = (&source["fileKeyRef"], path.child("fileKeyRef"));
+            required_format(file, "key", env_var_name, &path, errors);
+            required_format(file, "volumeName", dns1123_label, &path, errors);
+            if required(file, "path", &path, errors) {
+                no_backsteps(text(file, "path"), &path.child("path"), errors);
+            }
+        }
+        let known = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
+        let why = match known.iter().filter(|k| has(source, k)).count() {
+            0 => {
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+            }
+            _ if !text(variable, "value").is_empty() => "may not be specified when `value` is not empty",
+            1 => continue,
+            _ => "may not have more than one field specified at a time",
+        };
+        errors.push(Error::invalid(&path, "", why));
+    }
+}
+
+/// Variables that are read from files need volumes in which containers can write them.
+pub(super) fn file_volumes(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for (i, container) in items(spec, list).iter().enumerate() {
+            for (j, variable) in items(container, "env").iter().enumerate() {
+                let file = &variable["valueFrom"]["fileKeyRef"];
+                if file.is_null() {
+                    continue;
+                }
+                let name = text(file, "volumeName");
+                let field = path.child(list).index(i).child("env").index(j).child("valueFrom").child("fileKeyRef");
+                let field = field.child("volumeName");
+                match items(spec, "volumes").iter().find(|volume| text(volume, "name") == name) {
+                    None => errors.push(Error::not_found(&field, name)),
+                    Some(volume) if !has(volume, "emptyDir") => {
+                        errors.push(Error::invalid(&field, name, "referenced volume must be of type emptyDir"));
+                    }
+                    Some(_) => {}
+                }
             }
         }
     }
@@ -73,11 +106,13 @@ pub(super) fn field_ref(reference: &Value, known: &[&str], path: &Path, errors: 
         return;
     }
     let field = text(reference, "fieldPath");
+    let outer = path;
     let path = path.child("fieldPath");
     if let Some((map, key)) = field.strip_suffix("']").and_then(|f| f.split_once("['")) {
         let key = if map == "metadata.annotations" { key.to_lowercase() } else { key.to_owned() };
         if map == "metadata.annotations" || map == "metadata.labels" {
-            errors.extend(qualified_name(&key).into_iter().map(|m| Error::invalid(&path, key.as_str(), m)));
+            // This is told of the whole reference.
+            errors.extend(qualified_name(&key).into_iter().map(|m| Error::invalid(outer, key.as_str(), m)));
         } else {
             let text = format!("error converting fieldPath: field label does not support subscript: {field}");
             errors.push(Error::invalid(&path, field, text));
@@ -97,14 +132,7 @@ pub(super) fn field_ref(reference: &Value, known: &[&str], path: &Path, errors: 
 
 /// A reference to a container's requests or limits; in a volume it must name the container.
 pub(super) fn resource_ref(reference: &Value, volume: bool, path: &Path, errors: &mut Vec<Error>) {
-    if volume {
-        required(reference, "containerName", path, errors);
-    }
-    if !required(reference, "resource", path, errors) {
-        return;
-    }
-    let resource = text(reference, "resource");
-    let known = [
+    const KNOWN: [&str; 6] = [
         "limits.cpu",
         "limits.ephemeral-storage",
         "limits.memory",
@@ -112,38 +140,47 @@ pub(super) fn resource_ref(reference: &Value, volume: bool, path: &Path, errors:
         "requests.ephemeral-storage",
         "requests.memory",
     ];
-    if !known.contains(&resource) && !resource.contains(".hugepages-") {
-        errors.push(Error::not_supported(&path.child("resource"), resource, &known));
-        return;
+    let resource = text(reference, "resource");
+    let huge = resource.starts_with("requests.hugepages-") || resource.starts_with("limits.hugepages-");
+    if volume && text(reference, "containerName").is_empty() {
+        errors.push(Error::required(&path.child("containerName"), ""));
+    } else if resource.is_empty() {
+        errors.push(Error::required(&path.child("resource"), ""));
+    } else if !KNOWN.contains(&resource) && !huge {
+        errors.push(Error::not_supported(&path.child("resource"), resource, &KNOWN));
     }
     let divisor = text(reference, "divisor");
-    let allowed: &[&str] = if resource.ends_with(".cpu") {
-        &["0", "1m", "1"]
-    } else {
-        &["0", "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"]
+    if divisor.is_empty() || divisor == "0" {
+        return;
+    }
+    const SIZES: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+    let unit = match resource {
+        "limits.cpu" | "requests.cpu" if !["1m", "1"].contains(&divisor) => {
+            let why = "only divisor's values 1m and 1 are supported with the cpu resource";
+            return errors.push(Error::invalid(&path.child("divisor"), resource, why));
+        }
+        "limits.memory" | "requests.memory" => "memory",
+        "limits.ephemeral-storage" | "requests.ephemeral-storage" => "local ephemeral storage",
+        _ if huge => "hugepages",
+        _ => return,
     };
-    if !divisor.is_empty() && !allowed.contains(&divisor) {
-        let unit = resource.rsplit('.').next().unwrap_or_default();
-        let text = if unit == "cpu" {
-            "only divisor's values 1m and 1 are supported with the cpu resource".to_owned()
-        } else {
-            format!(
-                "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the {unit} resource"
-            )
-        };
-        errors.push(Error::invalid(&path.child("divisor"), divisor, text));
+    if !SIZES.contains(&divisor) {
+        let why = format!("only divisor's values {} are supported with the {unit} resource", SIZES.join(", "));
+        errors.push(Error::invalid(&path.child("divisor"), resource, why));
     }
 }
 
 fn environment_from(container: &Value, path: &Path, errors: &mut Vec<Error>) {
+    // What a source is, or is not, is told of the list.
+    let list = path.child("envFrom");
     for (i, source) in items(container, "envFrom").iter().enumerate() {
-        let path = path.child("envFrom").index(i);
+        let path = list.index(i);
         format(source, "prefix", env_var_name, &path, errors);
         let both = ["configMapRef", "secretRef"];
         match both.iter().filter(|k| has(source, k)).count() {
-            0 => errors.push(Error::invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`")),
+            0 => errors.push(Error::invalid(&list, "", "must specify one of: `configMapRef` or `secretRef`")),
             1 => {}
-            _ => errors.push(Error::invalid(&path, "", "may not have more than one field specified at a time")),
+            _ => errors.push(Error::invalid(&list, "", "may not have more than one field specified at a time")),
         }
         for kind in both {
             if has(source, kind) {

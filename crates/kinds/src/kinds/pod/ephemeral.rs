@@ -27,9 +27,13 @@ pub(super) fn validate(spec: &Value, path: &Path, volumes: &VolumeNames, errors:
     let others: BTreeSet<&str> =
         ["containers", "initContainers"].iter().flat_map(|list| items(spec, list)).map(|c| text(c, "name")).collect();
     let mut names = others.clone();
+    let around = container::Around::of(spec, volumes);
     for (i, one) in items(spec, "ephemeralContainers").iter().enumerate() {
         let path = path.child("ephemeralContainers").index(i);
-        container::one(one, &path, volumes, &mut names, errors);
+        container::one(one, &path, &around, errors);
+        if !names.insert(text(one, "name")) {
+            errors.push(Error::duplicate(&path.child("name"), text(one, "name")));
+        }
         let target = text(one, "targetContainerName");
         if !target.is_empty() && !others.contains(target) {
             errors.push(Error::not_found(&path.child("targetContainerName"), target));
@@ -61,7 +65,7 @@ pub(super) fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Error>)
         *errors = vec![Error::forbidden(&Path::new(""), "static pods do not support ephemeral containers")];
         return;
     }
-    super::spec::validate(&new["spec"], &Path::new("spec"), errors);
+    super::spec::validate_of_pod(&new["spec"], &Path::new("spec"), errors);
     let path = Path::new("spec").child("ephemeralContainers");
     for before in items(&old["spec"], "ephemeralContainers") {
         let name = text(before, "name");

@@ -1,19 +1,24 @@
 //! Pods: strategy (what a client may set, when), fields to select by; the rest in the modules below.
 
+mod affinity;
 pub(crate) mod container;
 pub(crate) mod defaults;
 mod env;
 mod ephemeral;
+mod probe;
 mod resize;
+mod restart;
 mod row;
+mod security;
 pub(crate) mod spec;
 mod update;
 pub(crate) mod volume;
+pub(crate) mod warnings;
 
 use kubetask_schema::field::{Error, Path};
 use serde_json::{Value, json};
 
-use super::edit::{bump_generation, copy, first_generation, has, items, remove, set, text};
+use super::edit::{bump_generation, copy, first_generation, items, remove, set, text};
 use crate::kind::{Hooks, Part};
 use crate::quantity::Quantity;
 
@@ -142,8 +147,8 @@ pub fn qos_class(spec: &Value) -> &'static str {
 }
 
 fn validate(pod: &Value, errors: &mut Vec<Error>) {
-    spec::validate(&pod["spec"], &Path::new("spec"), errors);
-    spec::validate_pod_only(&pod["spec"], &Path::new("spec"), errors);
+    spec::validate_of_pod(&pod["spec"], &Path::new("spec"), errors);
+    spec::validate_on_create(&pod["spec"], &Path::new("spec"), errors);
 }
 
 fn warnings(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
@@ -158,49 +163,5 @@ fn warnings(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
             wrong.join(" ")
         ));
     }
-    spec_warnings(&new["spec"], "spec", out);
-}
-
-/// What is accepted in a pod spec but does nothing, or not what it seems.
-pub(crate) fn spec_warnings(spec: &Value, path: &str, out: &mut Vec<String>) {
-    for (i, secret) in items(spec, "imagePullSecrets").iter().enumerate() {
-        if text(secret, "name").is_empty() {
-            out.push(format!("{path}.imagePullSecrets[{i}].name: invalid empty name \"\""));
-        }
-    }
-    for (i, volume) in items(spec, "volumes").iter().enumerate() {
-        if has(volume, "gitRepo") {
-            out.push(format!("{path}.volumes[{i}].gitRepo: deprecated in v1.11, and disabled by default in v1.33+"));
-        }
-    }
-    for list in ["initContainers", "containers"] {
-        for (i, container) in items(spec, list).iter().enumerate() {
-            let mut seen: Vec<&str> = Vec::new();
-            for (j, variable) in items(container, "env").iter().enumerate() {
-                let name = text(variable, "name");
-                if seen.contains(&name) {
-                    out.push(format!(
-                        "{path}.{list}[{i}].env[{j}]: hides previous definition of {name:?}, which may be dropped when using apply"
-                    ));
-                } else {
-                    seen.push(name);
-                }
-            }
-            for kind in ["limits", "requests"] {
-                let memory = text(&container["resources"][kind], "memory");
-                if let Ok(quantity) = memory.parse::<Quantity>()
-                    && !quantity.is_whole()
-                {
-                    out.push(format!(
-                        "{path}.{list}[{i}].resources.{kind}[memory]: fractional byte value {memory:?} is invalid, must be an integer"
-                    ));
-                }
-            }
-        }
-    }
-    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|n| n < 0) {
-        out.push(format!(
-            "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
-        ));
-    }
+    warnings::of_spec(&new["spec"], "spec", out);
 }

@@ -31,7 +31,7 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut Vec<Error>) {
         return;
     }
     let path = Path::new("spec");
-    super::spec::validate(&new["spec"], &path, errors);
+    super::spec::validate_of_pod(&new["spec"], &path, errors);
     if super::qos_class(&new["spec"]) != text(&old["status"], "qosClass") {
         let why = "Pod QOS Class may not change as a result of resizing";
         errors.push(Error::invalid(&path, text(&new["status"], "qosClass"), why));

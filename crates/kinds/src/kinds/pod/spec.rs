@@ -5,18 +5,32 @@ use std::collections::BTreeSet;
 use kubetask_schema::field::{Error, Path};
 use serde_json::Value;
 
-use crate::kinds::check::{format, label_selector, one_of, required, required_format, within};
+use crate::kinds::check::{format, label_selector, one_of, within};
 use crate::kinds::edit::{has, items, text, texts};
-use crate::names::{dns1123_label, dns1123_subdomain, label_value, qualified_name};
+use crate::names::{dns1123_label, dns1123_subdomain, dns1123_subdomain_with_underscore, label_value, qualified_name};
 
-use super::{container, volume};
+use super::{affinity, container, security, volume};
 
 const MAX_INT32: i64 = 2_147_483_647;
 
-/// Everything that is wrong with a pod spec.
+/// Everything that is wrong with the pod spec of a template.
 pub(crate) fn validate(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
-    let volumes = volume::validate_all(spec, &path.child("volumes"), errors);
-    container::validate_all(spec, path, &volumes, errors);
+    common(spec, path, false, errors);
+}
+
+/// Everything that is wrong with the pod spec of a pod.
+pub(super) fn validate_of_pod(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
+    common(spec, path, true, errors);
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        for (i, container) in items(spec, list).iter().enumerate() {
+            container::only_for_pod(container, &path.child(list).index(i), errors);
+        }
+    }
+}
+
+fn common(spec: &Value, path: &Path, is_pod: bool, errors: &mut Vec<Error>) {
+    let volumes = volume::validate_all(spec, &path.child("volumes"), is_pod, errors);
+    container::validate_all(spec, path, is_pod, &volumes, errors);
     super::ephemeral::validate(spec, path, &volumes, errors);
 
     if text(spec, "restartPolicy").is_empty() {
@@ -26,34 +40,91 @@ pub(crate) fn validate(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
     if text(spec, "dnsPolicy").is_empty() {
         errors.push(Error::required(&path.child("dnsPolicy"), ""));
     }
-    one_of(spec, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], path, errors);
-    dns_config(spec, &path.child("dnsConfig"), errors);
+    one_of(spec, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], path, errors);
     crate::meta::labels(&spec["nodeSelector"], &path.child("nodeSelector"), errors);
     if has(spec, "securityContext") {
-        security_context(&spec["securityContext"], &path.child("securityContext"), errors);
+        security::validate(spec, &path.child("securityContext"), errors);
+    }
+    if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
+        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.push(Error::invalid(&path.child("shareProcessNamespace"), true, why));
     }
     if has(spec, "affinity") {
-        affinity(&spec["affinity"], &path.child("affinity"), errors);
+        affinity::validate(&spec["affinity"], &path.child("affinity"), errors);
     }
+    dns_config(spec, &path.child("dnsConfig"), errors);
+    for (i, gate) in items(spec, "readinessGates").iter().enumerate() {
+        let (field, type_) =
+            (path.child("readinessGates").index(i).child("conditionType"), text(gate, "conditionType"));
+        errors.extend(qualified_name(type_).into_iter().map(|m| Error::invalid(&field, type_, m)));
+    }
+    scheduling_gates(spec, path, errors);
+    topology(spec, path, errors);
+    host_users(spec, path, errors);
     format(spec, "serviceAccountName", dns1123_subdomain, path, errors);
     format(spec, "nodeName", dns1123_subdomain, path, errors);
-    format(spec, "hostname", dns1123_label, path, errors);
-    format(spec, "subdomain", dns1123_label, path, errors);
-    format(spec, "priorityClassName", dns1123_subdomain, path, errors);
-    format(spec, "runtimeClassName", dns1123_subdomain, path, errors);
-    format(spec, "schedulerName", qualified_name, path, errors);
     within(spec, "activeDeadlineSeconds", 1, MAX_INT32, path, errors);
-    one_of(spec, "preemptionPolicy", &["Never", "PreemptLowerPriority"], path, errors);
+    host_name(spec, path, errors);
     for (i, toleration) in items(spec, "tolerations").iter().enumerate() {
         self::toleration(toleration, &path.child("tolerations").index(i), errors);
     }
     host_aliases(spec, path, errors);
-    topology(spec, path, errors);
-    scheduling_gates(spec, path, errors);
+    format(spec, "priorityClassName", dns1123_subdomain, path, errors);
+    if let Some(class) = spec["runtimeClassName"].as_str() {
+        let field = path.child("runtimeClassName");
+        errors.extend(dns1123_subdomain(class).into_iter().map(|m| Error::invalid(&field, class, m)));
+    }
+    one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, errors);
+    if has(spec, "os") {
+        let (name, field) = (text(&spec["os"], "name"), path.child("os").child("name"));
+        if name.is_empty() {
+            errors.push(Error::required(&field, "cannot be empty"));
+        } else if !matches!(name, "linux" | "windows") {
+            errors.push(Error::not_supported_in_order(&field, name, ["linux", "windows"]));
+        }
+    }
+    super::env::file_volumes(spec, path, errors);
 }
 
-/// What holds for pods but not for templates.
-pub(super) fn validate_pod_only(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
+/// Who has users of its own shares nothing else with the host.
+fn host_users(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
+    if spec["hostUsers"] != false {
+        return;
+    }
+    const WHY: &str = "when `hostUsers` is false";
+    for (name, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if spec[name] == true {
+            errors.push(Error::forbidden(&path.child(shown), WHY));
+        }
+    }
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for (i, container) in items(spec, list).iter().enumerate() {
+            if !items(container, "volumeDevices").is_empty() {
+                errors.push(Error::forbidden(&path.child(list).index(i).child("volumeDevices"), WHY));
+            }
+        }
+    }
+}
+
+fn host_name(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
+    const LONGEST: usize = 64;
+    format(spec, "hostname", dns1123_label, path, errors);
+    format(spec, "subdomain", dns1123_label, path, errors);
+    let Some(name) = spec["hostnameOverride"].as_str() else { return };
+    let field = path.child("hostnameOverride");
+    for other in ["setHostnameAsFQDN", "hostNetwork"] {
+        if spec[other] == true {
+            errors.push(Error::forbidden(&field, format!("may not be specified when {other} is true")));
+        }
+    }
+    if name.len() > LONGEST {
+        errors.push(Error::too_long(&field, i64::try_from(LONGEST).unwrap_or(i64::MAX)));
+    }
+    errors.extend(dns1123_subdomain(name).into_iter().map(|m| Error::invalid(&field, name, m)));
+}
+
+/// What holds for new pods only.
+pub(super) fn validate_on_create(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
     if !items(spec, "ephemeralContainers").is_empty() {
         errors.push(Error::forbidden(&path.child("ephemeralContainers"), "cannot be set on create"));
     }
@@ -101,62 +172,18 @@ fn dns_config(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
         errors.push(Error::invalid(&path.child("nameservers").index(i), server, why));
     }
     for (i, search) in searches.into_iter().enumerate() {
+        // A single dot searches from the root.
+        if search == "." {
+            continue;
+        }
         let search = search.strip_suffix('.').unwrap_or(search);
         let at = path.child("searches").index(i);
-        // A single dot searches from the root; names may begin with an underscore.
-        let plain = search.replace('_', "a");
-        if !search.is_empty() {
-            errors.extend(dns1123_subdomain(&plain).into_iter().map(|m| Error::invalid(&at, search, m)));
-        }
+        errors.extend(dns1123_subdomain_with_underscore(search).into_iter().map(|m| Error::invalid(&at, search, m)));
     }
     for (i, option) in items(config, "options").iter().enumerate() {
         if text(option, "name").is_empty() {
             errors.push(Error::required(&path.child("options").index(i), "must not be empty"));
         }
-    }
-}
-
-fn security_context(context: &Value, path: &Path, errors: &mut Vec<Error>) {
-    for name in ["runAsUser", "runAsGroup", "fsGroup"] {
-        within(context, name, 0, MAX_INT32, path, errors);
-    }
-    for (i, group) in items(context, "supplementalGroups").iter().enumerate() {
-        if let Some(n) = group.as_i64()
-            && !(0..=MAX_INT32).contains(&n)
-        {
-            let field = path.child("supplementalGroups").index(i);
-            errors.push(Error::invalid(&field, n, format!("must be between 0 and {MAX_INT32}, inclusive")));
-        }
-    }
-    let mut seen = BTreeSet::new();
-    for (i, sysctl) in items(context, "sysctls").iter().enumerate() {
-        let path = path.child("sysctls").index(i);
-        if required(sysctl, "name", &path, errors) && !seen.insert(text(sysctl, "name")) {
-            errors.push(Error::duplicate(&path.child("name"), text(sysctl, "name")));
-        }
-    }
-    one_of(context, "fsGroupChangePolicy", &["Always", "OnRootMismatch"], path, errors);
-    one_of(context, "supplementalGroupsPolicy", &["Merge", "Strict"], path, errors);
-    seccomp(&context["seccompProfile"], &path.child("seccompProfile"), errors);
-}
-
-/// A seccomp or AppArmor profile, which have the same form.
-pub(super) fn seccomp(profile: &Value, path: &Path, errors: &mut Vec<Error>) {
-    if profile.is_null() {
-        return;
-    }
-    if required(profile, "type", path, errors) {
-        one_of(profile, "type", &["Localhost", "RuntimeDefault", "Unconfined"], path, errors);
-    }
-    let local = text(profile, "type") == "Localhost";
-    if local && !has(profile, "localhostProfile") {
-        errors.push(Error::required(&path.child("localhostProfile"), "must be set when seccomp type is Localhost"));
-    } else if !local && has(profile, "localhostProfile") {
-        errors.push(Error::invalid(
-            &path.child("localhostProfile"),
-            profile["localhostProfile"].clone(),
-            "can only be set when seccomp type is Localhost",
-        ));
     }
 }
 
@@ -173,21 +200,24 @@ fn toleration(toleration: &Value, path: &Path, errors: &mut Vec<Error>) {
     }
     match operator {
         "" | "Equal" => {
-            errors.extend(label_value(value).into_iter().map(|m| Error::invalid(&path.child("operator"), value, m)));
+            let wrong = label_value(value);
+            if !wrong.is_empty() {
+                errors.push(Error::invalid(&path.child("operator"), value, wrong.join(";")));
+            }
         }
         "Exists" => {
             if !value.is_empty() {
                 let text = "value must be empty when `operator` is 'Exists'";
-                errors.push(Error::invalid(&path.child("operator"), toleration.clone(), text));
+                errors.push(Error::invalid(&path.child("operator"), value, text));
             }
         }
-        other => errors.push(Error::not_supported(&path.child("operator"), other, &["Equal", "Exists"])),
+        other => errors.push(Error::not_supported_in_order(&path.child("operator"), other, ["Equal", "Exists"])),
     }
     if has(toleration, "tolerationSeconds") && text(toleration, "effect") != "NoExecute" {
         let text = "effect must be 'NoExecute' when `tolerationSeconds` is set";
         errors.push(Error::invalid(&path.child("effect"), toleration["effect"].as_str().unwrap_or_default(), text));
     }
-    one_of(toleration, "effect", &["NoExecute", "NoSchedule", "PreferNoSchedule"], path, errors);
+    one_of(toleration, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"], path, errors);
 }
 
 fn host_aliases(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
@@ -201,15 +231,16 @@ fn host_aliases(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
                 "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
             ));
         }
-        for name in texts(alias, "hostnames") {
-            errors
-                .extend(dns1123_subdomain(name).into_iter().map(|m| Error::invalid(&path.child("hostnames"), name, m)));
+        for (j, name) in texts(alias, "hostnames").enumerate() {
+            let field = path.child("hostnames").index(j);
+            errors.extend(dns1123_subdomain(name).into_iter().map(|m| Error::invalid(&field, name, m)));
         }
     }
 }
 
 fn topology(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
-    for (i, constraint) in items(spec, "topologySpreadConstraints").iter().enumerate() {
+    let constraints = items(spec, "topologySpreadConstraints");
+    for (i, constraint) in constraints.iter().enumerate() {
         let path = path.child("topologySpreadConstraints").index(i);
         let skew = constraint["maxSkew"].as_i64().unwrap_or(0);
         if skew <= 0 {
@@ -223,6 +254,24 @@ fn topology(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
             let known = ["DoNotSchedule", "ScheduleAnyway"];
             errors.push(Error::not_supported(&path.child("whenUnsatisfiable"), when, &known));
         }
+        let key = text(constraint, "topologyKey");
+        if constraints[i + 1..].iter().any(|c| text(c, "topologyKey") == key && text(c, "whenUnsatisfiable") == when) {
+            let field = path.child("{topologyKey, whenUnsatisfiable}");
+            errors.push(Error::duplicate(&field, format!("{{{key}, {when}}}")));
+        }
+        if let Some(domains) = constraint["minDomains"].as_i64() {
+            let field = path.child("minDomains");
+            if domains <= 0 {
+                errors.push(Error::invalid(&field, domains, "must be greater than zero"));
+            }
+            if when != "DoNotSchedule" {
+                let why = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {when}");
+                errors.push(Error::invalid(&field, domains, why));
+            }
+        }
+        for name in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            one_of(constraint, name, &["Honor", "Ignore"], &path, errors);
+        }
         label_selector(&constraint["labelSelector"], &path.child("labelSelector"), errors);
     }
 }
@@ -235,84 +284,6 @@ fn scheduling_gates(spec: &Value, path: &Path, errors: &mut Vec<Error>) {
         errors.extend(qualified_name(name).into_iter().map(|m| Error::invalid(&path, name, m)));
         if !seen.insert(name) {
             errors.push(Error::duplicate(&path, name));
-        }
-    }
-}
-
-fn affinity(affinity: &Value, path: &Path, errors: &mut Vec<Error>) {
-    let node = &affinity["nodeAffinity"];
-    let node_path = path.child("nodeAffinity");
-    let required_terms = &node["requiredDuringSchedulingIgnoredDuringExecution"];
-    if !required_terms.is_null() {
-        let path = node_path.child("requiredDuringSchedulingIgnoredDuringExecution").child("nodeSelectorTerms");
-        let terms = items(required_terms, "nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.push(Error::required(&path, "must have at least one node selector term"));
-        }
-        for (i, term) in terms.iter().enumerate() {
-            node_selector_term(term, &path.index(i), errors);
-        }
-    }
-    for (i, preferred) in items(node, "preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
-        let path = node_path.child("preferredDuringSchedulingIgnoredDuringExecution").index(i);
-        weight(preferred, &path, errors);
-        node_selector_term(&preferred["preference"], &path.child("preference"), errors);
-    }
-    for kind in ["podAffinity", "podAntiAffinity"] {
-        let pods = &affinity[kind];
-        let path = path.child(kind);
-        for (i, term) in items(pods, "requiredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
-            pod_term(term, &path.child("requiredDuringSchedulingIgnoredDuringExecution").index(i), errors);
-        }
-        for (i, preferred) in items(pods, "preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
-            let path = path.child("preferredDuringSchedulingIgnoredDuringExecution").index(i);
-            weight(preferred, &path, errors);
-            pod_term(&preferred["podAffinityTerm"], &path.child("podAffinityTerm"), errors);
-        }
-    }
-}
-
-fn weight(preferred: &Value, path: &Path, errors: &mut Vec<Error>) {
-    let weight = preferred["weight"].as_i64().unwrap_or(0);
-    if !(1..=100).contains(&weight) {
-        errors.push(Error::invalid(&path.child("weight"), weight, "must be in the range 1-100"));
-    }
-}
-
-fn pod_term(term: &Value, path: &Path, errors: &mut Vec<Error>) {
-    label_selector(&term["labelSelector"], &path.child("labelSelector"), errors);
-    if text(term, "topologyKey").is_empty() {
-        errors.push(Error::required(&path.child("topologyKey"), "can not be empty"));
-    } else {
-        format(term, "topologyKey", qualified_name, path, errors);
-    }
-}
-
-fn node_selector_term(term: &Value, path: &Path, errors: &mut Vec<Error>) {
-    for (i, expression) in items(term, "matchExpressions").iter().enumerate() {
-        let path = path.child("matchExpressions").index(i);
-        required_format(expression, "key", qualified_name, &path, errors);
-        let values = items(expression, "values").len();
-        match text(expression, "operator") {
-            "In" | "NotIn" => {
-                if values == 0 {
-                    let text = "must be specified when `operator` is 'In' or 'NotIn'";
-                    errors.push(Error::required(&path.child("values"), text));
-                }
-            }
-            "Exists" | "DoesNotExist" => {
-                if values > 0 {
-                    let text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                    errors.push(Error::forbidden(&path.child("values"), text));
-                }
-            }
-            "Gt" | "Lt" => {
-                if values != 1 {
-                    let text = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-                    errors.push(Error::required(&path.child("values"), text));
-                }
-            }
-            other => errors.push(Error::invalid(&path.child("operator"), other, "not a valid selector operator")),
         }
     }
 }

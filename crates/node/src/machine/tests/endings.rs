@@ -92,7 +92,7 @@ fn hooks() {
     );
     check(
         &spec,
-        &format!("{begin}! hook post main#0 boom => FailedPostStartHook: PostStartHook failed: boom, Killing: FailedPostStartHook, PreStop main#0
+        &format!("{begin}! hook post main#0 boom => FailedPostStartHook: PostStartHook failed, Killing: FailedPostStartHook, PreStop main#0
                   hook pre main#0 ok => kill main#0 5s
                   ended main#0 137 => start main#1"),
     );
