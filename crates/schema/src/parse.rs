@@ -21,7 +21,7 @@ pub fn structural(json: &Value) -> Result<Schema, Vec<Error>> {
     let root = Path::root();
     let mut errors = Vec::new();
     let schema = read(json, &root, &mut errors);
-    let breaches = crate::structural::check(&schema, &root, &errors);
+    let breaches = crate::structural::check_read(&schema, &root, &errors);
     errors.extend(breaches);
     if errors.is_empty() { Ok(schema) } else { Err(errors) }
 }

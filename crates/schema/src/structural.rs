@@ -12,10 +12,14 @@ enum Level {
     Item,
 }
 
-/// Everything that keeps `schema`, which stands at `path`, from being structural; `read` is what was wrong with it when
-/// it was read.
+/// Everything that keeps `schema`, which stands at `path`, from being structural.
 #[must_use]
-pub fn check(schema: &Schema, path: &Path, read: &[Error]) -> Vec<Error> {
+pub fn check(schema: &Schema, path: &Path) -> Vec<Error> {
+    check_read(schema, path, &[])
+}
+
+/// The same for a schema with which `read` was wrong when it was read.
+pub(crate) fn check_read(schema: &Schema, path: &Path, read: &[Error]) -> Vec<Error> {
     let mut errors = Vec::new();
     // Some keywords keep Kubernetes from looking any further.
     if read.iter().any(is_unsupported) {
@@ -330,8 +334,8 @@ mod tests {
         check(
             json!({"type": "foo", "properties": {"a": {"type": "bar"}}}),
             &[
-                &format!(r#"type: Unsupported value: "foo": {types}"#),
                 &format!(r#"properties[a].type: Unsupported value: "bar": {types}"#),
+                &format!(r#"type: Unsupported value: "foo": {types}"#),
                 r#"type: Invalid value: "foo": must be object at the root"#,
             ],
         );

@@ -47,7 +47,7 @@ pub(super) fn check(json: &Value, has_status: bool, at: &Path, errors: &mut Vec<
     let root = Place { is_root: true, in_meta: false, no_default: Some(NoDefault::AtRoot) };
     forbidden(&schema, root, at, errors);
     rules::texts(&schema, at, errors);
-    let breaches = structural::check(&schema, at, &errors[read..]);
+    let breaches = structural::check_read(&schema, at, &errors[read..]);
     errors.extend(breaches);
     let is_sound = errors.len() == before;
     if is_sound {
