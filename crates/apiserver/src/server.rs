@@ -170,7 +170,7 @@ impl ApiServer {
             let api = api.clone();
             async move {
                 if request.extensions().get::<LocalUser>().is_none() {
-                    request.extensions_mut().insert(FromNetwork);
+                    request.extensions_mut().insert(FromNetwork::default());
                 }
                 api.handle(request).await
             }

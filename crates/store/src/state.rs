@@ -336,6 +336,20 @@ impl Shared {
         if buffer.is_empty() && state.closed { Err(WatchError::Closed) } else { Ok(()) }
     }
 
+    /// Moves a watcher's cursor past the events up to a revision.
+    pub(crate) fn skip(&self, bucket: &str, slot: &Slot, after: Revision) -> Result<(), WatchError> {
+        let state = self.read();
+        let Some(bucket) = state.buckets.get(bucket) else { return Err(WatchError::Closed) };
+        let cursor = slot.cursor.load(Ordering::Relaxed);
+        let past = bucket.base + bucket.log.partition_point(|e| e.revision <= after) as u64;
+        // What was forgotten unread may be no more than what is passed over.
+        if cursor < bucket.base && after < state.compacted {
+            return Err(WatchError::Lagged);
+        }
+        slot.cursor.store(cursor.max(past), Ordering::Relaxed);
+        Ok(())
+    }
+
     /// How far a watcher with an empty buffer has got.
     pub(crate) fn progress(&self, bucket: &str, slot: &Slot, after: Revision) -> Revision {
         let state = self.read();

@@ -61,6 +61,27 @@ impl Watcher {
         Ok(event)
     }
 
+    /// Waits until there may be a change to read. Cancel safe.
+    pub async fn changed(&self) {
+        if self.buffer.is_empty() {
+            self.slot.wake.notified().await;
+        }
+    }
+
+    /// The revision of the last change that was delivered; before the first, the one that the watch began after.
+    pub fn position(&self) -> Revision {
+        self.after
+    }
+
+    /// Passes over the changes up to a revision: another watcher of the same bucket and prefix delivered them.
+    pub fn skip_to(&mut self, revision: Revision) -> Result<(), WatchError> {
+        while self.buffer.front().is_some_and(|event| event.revision <= revision) {
+            self.buffer.pop_front();
+        }
+        self.after = self.after.max(revision);
+        if self.buffer.is_empty() { self.shared.skip(&self.bucket, &self.slot, self.after) } else { Ok(()) }
+    }
+
     /// The revision up to which this watcher has delivered every change: what a bookmark may claim.
     pub fn progress(&self) -> Revision {
         if self.buffer.is_empty() { self.shared.progress(&self.bucket, &self.slot, self.after) } else { self.after }

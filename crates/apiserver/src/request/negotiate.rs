@@ -7,7 +7,7 @@ use super::Query;
 use crate::status::{Failure, Result};
 
 /// How bytes are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Format {
     /// `application/json`
     Json,
@@ -16,7 +16,7 @@ pub(crate) enum Format {
 }
 
 /// What is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Shape {
     /// The object or list.
     Object,
@@ -29,7 +29,7 @@ pub(crate) enum Shape {
 }
 
 /// The outcome of negotiation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Output {
     pub(crate) format: Format,
     pub(crate) shape: Shape,

@@ -1,10 +1,10 @@
 //! Field selectors: `metadata.name=a,status.phase!=Running`, with backslash escapes for `,`, `=` and `\`.
 
 /// All terms must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Selector(Vec<Term>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Term {
     field: String,
     value: String,

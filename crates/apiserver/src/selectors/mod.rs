@@ -7,7 +7,7 @@ pub(crate) mod label;
 use std::collections::BTreeMap;
 
 /// Both selectors of a list, watch or deletecollection.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Selection {
     pub(crate) labels: label::Selector,
     pub(crate) fields: field::Selector,

@@ -1,5 +1,6 @@
 //! TLS: the certificate authority, the server's certificate (our own, or a given one), client certificates, and the accept loop.
 
+mod cork;
 mod given;
 mod pki;
 mod serve;

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::cork::corked;
 use super::pki::user_of;
 use super::{Pki, PkiError};
 use crate::ApiServer;
@@ -49,8 +50,11 @@ pub struct Server {
 pub(crate) struct PeerUser(pub(crate) Arc<User>);
 
 /// The request came over a connection, so that its identity must be proved.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FromNetwork;
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FromNetwork {
+    /// The number of the connection.
+    pub(crate) connection: u32,
+}
 
 impl Server {
     /// Serves `api` on a listener.
@@ -111,6 +115,7 @@ async fn run(
 ) {
     let slots = Arc::new(Semaphore::new(options.max_connections));
     let graceful = GracefulShutdown::new();
+    let mut number = 0_u32;
     let mut renewal = tokio::time::interval(pki.renewal_interval());
     loop {
         let accepted = tokio::select! {
@@ -125,10 +130,12 @@ async fn run(
         };
         let Some((stream, permit)) = accepted else { continue };
         let (api, acceptor) = (api.clone(), acceptors.of(&stream));
+        number = number.wrapping_add(1);
+        let network = FromNetwork { connection: number };
         let (options, watcher) = (options.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _permit = permit;
-            connection(api, acceptor, stream, &options, watcher).await;
+            connection(api, acceptor, stream, network, &options, watcher).await;
         });
     }
     drop(listener);
@@ -158,6 +165,7 @@ async fn connection(
     api: ApiServer,
     acceptor: TlsAcceptor,
     stream: TcpStream,
+    network: FromNetwork,
     options: &ServeOptions,
     graceful: hyper_util::server::graceful::Watcher,
 ) {
@@ -173,7 +181,7 @@ async fn connection(
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let api = api.clone();
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(FromNetwork);
+        request.extensions_mut().insert(network);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
@@ -190,8 +198,9 @@ async fn connection(
         .initial_connection_window_size(4 << 20)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
-    if let Err(error) = graceful.watch(connection).await {
+    let (stream, turns) = corked(tls);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = turns.drive(graceful.watch(connection)).await {
         tracing::debug!(%error, "connection ended with an error");
     }
 }

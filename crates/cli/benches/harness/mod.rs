@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -93,11 +94,7 @@ impl Server {
     /// Processor time used so far.
     #[allow(dead_code, reason = "not every benchmark counts it")]
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let after_name = stat.rsplit_once(')').unwrap().1;
-        let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
-        // A tick is 10 ms on every Linux that runs here.
-        Duration::from_millis(10 * ticks)
+        cpu_of(&self.child.id().to_string())
     }
 
     pub(crate) fn rss_mib(&self) -> f64 {
@@ -105,6 +102,20 @@ impl Server {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     }
+}
+
+/// Processor time that the benchmark itself used so far.
+#[allow(dead_code, reason = "not every benchmark counts it")]
+pub(crate) fn own_cpu() -> Duration {
+    cpu_of("self")
+}
+
+fn cpu_of(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+    // A tick is 10 ms on every Linux that runs here.
+    Duration::from_millis(10 * ticks)
 }
 
 impl Drop for Server {
@@ -161,10 +172,18 @@ impl Target {
 
     /// A TLS connection that has not said anything yet.
     pub(crate) async fn tls(&self) -> Option<TlsStream<TcpStream>> {
+        self.tls_through(|stream| stream).await
+    }
+
+    /// The same over a stream that is put around the socket.
+    pub(crate) async fn tls_through<S>(&self, through: impl FnOnce(TcpStream) -> S) -> Option<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let stream = TcpStream::connect(&self.address).await.ok()?;
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        TlsConnector::from(self.tls.clone()).connect(name, stream).await.ok()
+        TlsConnector::from(self.tls.clone()).connect(name, through(stream)).await.ok()
     }
 
     pub(crate) async fn request(

@@ -103,6 +103,36 @@ async fn progress_is_what_a_bookmark_may_claim() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn what_another_delivered_is_passed_over() -> anyhow::Result<()> {
+    let store = Store::in_memory(Options { history_events: 10, ..Options::default() })?;
+    let mut watcher = store.watch("b", "", 0)?;
+    assert_eq!(watcher.position(), 0);
+    for n in 1..=5 {
+        put(&store, "b", &n.to_string(), Expect::Any, "").await?;
+    }
+    watcher.changed().await;
+    watcher.skip_to(2)?;
+    assert_eq!((watcher.position(), watcher.progress()), (2, 2));
+    watcher.next().await?;
+    // Some of those that it has taken out of the history already.
+    watcher.skip_to(4)?;
+    assert_eq!(ready(&mut watcher), ["+5@5"]);
+    watcher.skip_to(3)?;
+    assert_eq!((watcher.position(), watcher.progress()), (5, 5), "it never goes back");
+    for n in 6..=20 {
+        put(&store, "b", &n.to_string(), Expect::Any, "").await?;
+    }
+    // Those up to 10 are forgotten: passing over them loses nothing, passing over fewer does.
+    let mut other = store.watch("b", "", 10)?;
+    watcher.skip_to(10)?;
+    assert_eq!(ready(&mut watcher).len(), 10);
+    put(&store, "b", "21", Expect::Any, "").await?;
+    put(&store, "b", "22", Expect::Any, "").await?;
+    assert_eq!(other.skip_to(11), Err(WatchError::Lagged));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_watchers_see_everything_once() -> anyhow::Result<()> {
     let store = Store::in_memory(Options::default())?;

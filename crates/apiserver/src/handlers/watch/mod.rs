@@ -5,6 +5,7 @@
 
 mod encode;
 mod pace;
+mod shared;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,9 +27,11 @@ use crate::request::options::ListOptions;
 use crate::request::{Format, Shape, Target};
 use crate::selectors::Selection;
 use crate::status::{Failure, Result};
+use crate::tls::FromNetwork;
 
 use encode::Encoder;
 pub(crate) use pace::Watchers;
+use shared::{Frame, Member};
 
 /// Bytes put together into one frame at most.
 const FRAME: usize = 128 * 1024;
@@ -53,7 +56,8 @@ pub(crate) fn handle(call: &mut Call, resource: &Arc<Resource>, target: &Target)
     };
     let encoder = Encoder { resource: resource.clone(), output, include, columns_sent: false };
     let prefix = list::prefix(resource, target, &selection);
-    let state = start(call, &options, from, &prefix, selection, encoder);
+    // In a box: it is moved with each frame.
+    let state = Box::new(start(call, &options, from, &prefix, selection, encoder));
     let stream = futures::stream::unfold(state, |mut state| async move {
         let frame = state.next().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), state))
@@ -81,6 +85,8 @@ fn start(
     let limit = options
         .timeout_seconds
         .map_or_else(|| server.limits.watch_timeout.mul_f64(1.0 + rand::random::<f64>()), Duration::from_secs);
+    let shared = call.parts.version == http::Version::HTTP_2;
+    let connection = call.parts.extensions.get::<FromNetwork>().map_or(0, |network| network.connection);
     let now = Instant::now();
     let deadline = now + limit;
     // Very short watches get their bookmark early, long ones now and then and once before the end.
@@ -88,12 +94,14 @@ fn start(
     let before_end = limit.checked_sub(LAST_BOOKMARK).unwrap_or(limit / 2);
     let custom = encoder.resource.is_custom();
     let gone = custom.then(|| server.registry.end_of(&encoder.resource.gr().to_string()));
+    let member = server.watchers.groups.join(&encoder.resource, prefix, &selection, encoder.output);
     let mut stream = Stream {
         store: server.store.clone(),
         watcher: None,
         queue: VecDeque::new(),
         initial_end: None,
         selection,
+        member,
         encoder,
         bookmarks: options.bookmarks,
         interval,
@@ -103,7 +111,8 @@ fn start(
         stop: server.watches.clone(),
         gone,
         ended: false,
-        pace: server.watchers.enter(now),
+        full: false,
+        pace: server.watchers.enter(now, connection, shared),
     };
     let initial = match (options.send_initial_events, from) {
         (Some(wanted), _) => wanted,
@@ -122,6 +131,8 @@ struct Stream {
     /// The revision at which the initial state ends with an annotated bookmark.
     initial_end: Option<u64>,
     selection: Selection,
+    /// Dropped before the encoder, whose resource its group is named by.
+    member: Option<Member>,
     encoder: Encoder,
     bookmarks: bool,
     interval: Duration,
@@ -132,13 +143,9 @@ struct Stream {
     /// Cancelled when the definition of a custom resource is gone.
     gone: Option<CancellationToken>,
     ended: bool,
+    /// The last frame was full: there is probably more.
+    full: bool,
     pace: pace::Pace,
-}
-
-enum Wake {
-    Event(std::result::Result<Arc<Event>, WatchError>),
-    Timer,
-    Stop,
 }
 
 impl Stream {
@@ -172,72 +179,139 @@ impl Stream {
         if self.ended {
             return None;
         }
-        let mut out = Vec::new();
         if self.watcher.is_none() {
             self.ended = true;
+            let mut out = Vec::new();
             self.encoder.error(&mut out, &too_old(&self.store));
             return Some(out.into());
         }
         loop {
-            self.drain(&mut out);
-            if !out.is_empty() {
-                self.pace.sent(Instant::now());
-                return Some(out.into());
+            if !self.behind()
+                && let Some(until) = self.pace.gather_until(Instant::now())
+            {
+                tokio::time::sleep_until(until).await;
+            }
+            // What happened up to the end is told.
+            let now = Instant::now();
+            let over = now >= self.deadline
+                || self.stop.is_cancelled()
+                || self.gone.as_ref().is_some_and(CancellationToken::is_cancelled);
+            if !over && let Some(bookmark) = self.bookmark(now) {
+                return Some(bookmark);
+            }
+            let frame = self.drain();
+            self.full = frame.len() >= FRAME;
+            self.ended |= over && !self.full;
+            if !frame.is_empty() {
+                self.pace.sent(now);
+                return Some(frame);
             }
             if self.ended {
                 return None;
             }
-            self.wait(&mut out).await;
-            if let Some(until) = self.pace.gather_until(Instant::now()) {
-                tokio::time::sleep_until(until).await;
-            }
+            self.wait().await;
         }
     }
 
-    /// Encodes what is there already, up to a frame.
-    fn drain(&mut self, out: &mut Vec<u8>) {
+    /// Whether there is more to send that does not have to be gathered.
+    fn behind(&self) -> bool {
+        let position = self.watcher.as_ref().map(Watcher::position);
+        self.full
+            || self.initial_end.is_some()
+            || self.member.as_ref().zip(position).is_some_and(|(member, at)| member.frames().after(at).is_some())
+    }
+
+    /// A bookmark, where one is due.
+    fn bookmark(&mut self, now: Instant) -> Option<Bytes> {
+        let watcher = self.watcher.as_ref()?;
+        if !self.bookmarks || now < self.next_bookmark || !self.queue.is_empty() || self.initial_end.is_some() {
+            return None;
+        }
+        let mut out = Vec::new();
+        self.encoder.bookmark(&mut out, watcher.progress(), false);
+        self.next_bookmark = next_bookmark(now, self.interval, self.deadline);
+        Some(out.into())
+    }
+
+    /// What is there already, up to a frame; as another watch has encoded it, or encoded now.
+    fn drain(&mut self) -> Bytes {
+        let mut out = Vec::new();
         while out.len() < FRAME {
             if let Some(entry) = self.queue.pop_front() {
                 if select::matches(&self.encoder.resource, &self.selection, &entry) {
-                    self.encoder.entry(out, "ADDED", &entry);
+                    self.encoder.entry(&mut out, "ADDED", &entry);
                 }
-                continue;
+            } else if let Some(revision) = self.initial_end.take() {
+                self.encoder.bookmark(&mut out, revision, true);
+            } else {
+                break;
             }
-            if let Some(revision) = self.initial_end.take() {
-                self.encoder.bookmark(out, revision, true);
-                continue;
+        }
+        let Some(mut watcher) = self.watcher.take() else { return out.into() };
+        let member = self.member.take();
+        let (mut bytes, failed) = match &member {
+            // Nobody else has to be told what this one did not know at its beginning.
+            Some(member) if out.is_empty() => self.shared(member, &mut watcher),
+            _ => {
+                let failed = self.encode(&mut watcher, &mut out);
+                (out.into(), failed)
             }
-            let Some(watcher) = &mut self.watcher else { return };
-            match watcher.try_next() {
-                Ok(Some(event)) => self.event(out, &event),
-                Ok(None) => return,
-                Err(error) => return self.fail(out, error),
+        };
+        (self.member, self.watcher) = (member, Some(watcher));
+        if let Some(error) = failed {
+            let mut out = bytes.to_vec();
+            self.fail(&mut out, error);
+            bytes = out.into();
+        }
+        bytes
+    }
+
+    /// What happened, as another watch has encoded it, or encoded for all.
+    fn shared(&mut self, member: &Member, watcher: &mut Watcher) -> (Bytes, Option<WatchError>) {
+        loop {
+            let from = watcher.position();
+            let mut frames = member.frames();
+            if let Some(frame) = frames.after(from).cloned() {
+                drop(frames);
+                let failed = watcher.skip_to(frame.to).err();
+                if frame.bytes.is_empty() && failed.is_none() {
+                    // Nothing of it is selected, but more may have happened.
+                    continue;
+                }
+                return (frame.bytes, failed);
             }
+            let mut out = Vec::new();
+            let failed = self.encode(watcher, &mut out);
+            let bytes = Bytes::from(out);
+            if !member.alone() {
+                frames.keep(Frame { from, to: watcher.position(), bytes: bytes.clone() });
+            }
+            return (bytes, failed);
         }
     }
 
+    /// Encodes what happened, up to a frame. The error that ends it.
+    fn encode(&mut self, watcher: &mut Watcher, out: &mut Vec<u8>) -> Option<WatchError> {
+        while out.len() < FRAME {
+            match watcher.try_next() {
+                Ok(Some(event)) => self.event(out, &event),
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            }
+        }
+        None
+    }
+
     /// Waits for an event, a timer or the end.
-    async fn wait(&mut self, out: &mut Vec<u8>) {
+    async fn wait(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
         let timer = if self.bookmarks { self.next_bookmark.min(self.deadline) } else { self.deadline };
         self.sleep.as_mut().reset(timer);
-        let wake = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Wake::Stop,
-            event = watcher.next() => Wake::Event(event),
-            () = cancelled(self.gone.as_ref()) => Wake::Stop,
-            () = self.sleep.as_mut() => Wake::Timer,
-        };
-        match wake {
-            Wake::Stop => self.ended = true,
-            Wake::Event(Ok(event)) => self.event(out, &event),
-            Wake::Event(Err(error)) => self.fail(out, error),
-            Wake::Timer if Instant::now() >= self.deadline => self.ended = true,
-            Wake::Timer => {
-                let progress = self.watcher.as_ref().map_or(0, Watcher::progress);
-                self.encoder.bookmark(out, progress, false);
-                self.next_bookmark = next_bookmark(Instant::now(), self.interval, self.deadline);
-            }
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = watcher.changed() => {}
+            () = cancelled(self.gone.as_ref()) => {}
+            () = self.sleep.as_mut() => {}
         }
     }
 
