@@ -168,10 +168,24 @@ pub fn yaml(data: &[u8]) {
     let Ok(documents) = kubetask_yaml::read_all(text, limits) else { return };
     for document in documents {
         // What was read can be said again.
-        let text = document.value.to_string();
+        let text = printable(&document.value.to_string());
         let again = kubetask_yaml::read_one(&text, limits);
         assert!(again.is_ok_and(|again| same(&again.value, &document.value)), "{text}");
     }
+}
+
+/// JSON whose strings have, where YAML allows no such character, an escape for it.
+fn printable(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                text.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// Alike but for how numbers are written.
