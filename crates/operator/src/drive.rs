@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::future;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::{Action, Error};
 use kube::runtime::reflector::ObjectRef;
@@ -14,22 +14,24 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Synced;
+use crate::world::lean::{Lean, Watched};
 use crate::world::{TaskKey, feed};
 
 /// The watch of what a controller looks at. It fills the store of `writer`, without what `strip` takes away; `listed`
 /// holds from the end of the first list on; `told` is told of everything.
 pub(crate) fn watched<K>(
-    api: Api<K>,
+    api: Api<Lean<K>>,
     writer: Writer<K>,
     strip: fn(&mut K),
     listed: Synced,
     mut told: impl FnMut(&Event<K>) + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<K>> + Send + 'static
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Watched + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     watcher(api, watcher::Config::default())
         .default_backoff()
+        .map_ok(Lean::of)
         .modify(strip)
         .reflect(writer)
         .inspect(move |event| {

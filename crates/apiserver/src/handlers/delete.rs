@@ -130,7 +130,12 @@ async fn delete(
     Err(Failure::modified(resource.gr(), name))
 }
 
-fn check_preconditions(resource: &Resource, name: &str, live: &Value, options: &DeleteOptions) -> Result<()> {
+pub(super) fn check_preconditions(
+    resource: &Resource,
+    name: &str,
+    live: &Value,
+    options: &DeleteOptions,
+) -> Result<()> {
     let gk = GroupResource { group: &resource.group, resource: &resource.kind };
     let have = object::meta(live, "uid");
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != have) {
@@ -300,8 +305,13 @@ pub(crate) async fn collection(call: &mut Call, resource: &Arc<Resource>, target
     list::answer(call, resource, page, output)
 }
 
-/// Deletes a pod for an eviction.
-pub(crate) async fn evict(call: &Call, pods: &Arc<Resource>, target: &Target, options: &DeleteOptions) -> Result<()> {
-    let entry = get::find(call, pods, target)?;
-    delete(call, pods, &target.name, entry, options).await.map(|_| ())
+/// Deletes a pod that is evicted.
+pub(super) async fn evicted(
+    call: &Call,
+    pods: &Arc<Resource>,
+    name: &str,
+    entry: Arc<Entry>,
+    options: &DeleteOptions,
+) -> Result<()> {
+    delete(call, pods, name, entry, options).await.map(|_| ())
 }

@@ -73,16 +73,21 @@ fn check(pods: &crate::registry::Resource, target: &Target, pod: &Value, binding
 
 /// Sets the condition that a pod has a node.
 fn scheduled(pod: &mut Value) {
-    let generation = pod["metadata"]["generation"].clone();
-    let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
-        "lastTransitionTime": object::now()});
+    put_condition(pod, json!({"type": "PodScheduled", "status": "True"}));
+}
+
+/// Sets a condition of a pod, of now.
+pub(super) fn put_condition(pod: &mut Value, mut condition: Value) {
+    let generation = &pod["metadata"]["generation"];
     if !generation.is_null() {
-        condition["observedGeneration"] = generation;
+        condition["observedGeneration"] = generation.clone();
     }
+    condition["lastProbeTime"] = Value::Null;
+    condition["lastTransitionTime"] = object::now().into();
     let conditions = &mut pod["status"]["conditions"];
     match conditions {
         Value::Array(list) => {
-            list.retain(|c| c["type"] != json!("PodScheduled"));
+            list.retain(|c| c["type"] != condition["type"]);
             list.push(condition);
         }
         other => *other = json!([condition]),

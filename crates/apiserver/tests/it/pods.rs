@@ -285,3 +285,36 @@ async fn pods_have_the_priority_of_their_class() -> Result<()> {
     assert_eq!(refused.body["message"], message);
     Ok(())
 }
+
+/// The condition comes before the deletion, so that whoever asks why the pod ended finds it there.
+#[tokio::test]
+async fn an_evicted_pod_tells_why_it_goes() -> Result<()> {
+    let server = with_pod().await?;
+    let eviction = |name: &str, options: Value| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}, "deleteOptions": options});
+    let path = format!("{PODS}/p/eviction");
+    let refused = server.post(&path, &eviction("q", Value::Null)).await?.expect(400);
+    assert!(refused.text.contains("name in URL does not match"), "{}", refused.text);
+    let other = json!({"preconditions": {"uid": "other"}});
+    server.post(&path, &eviction("p", other)).await?.expect(409);
+    server.post(&format!("{path}?dryRun=All"), &eviction("p", Value::Null)).await?.expect(201);
+    let untouched = server.get(&format!("{PODS}/p")).await?.expect(200);
+    assert_eq!(untouched.at("/metadata/deletionTimestamp"), &Value::Null);
+    assert!(!untouched.text.contains("DisruptionTarget"), "{}", untouched.text);
+
+    // On a node it is given time, and is there to be looked at.
+    let binding = json!({"target": {"kind": "Node", "name": "n"}});
+    server.post(&format!("{PODS}/p/binding"), &binding).await?.expect(201);
+    let version = server.get(&format!("{PODS}/p")).await?.at("/metadata/resourceVersion").clone();
+    let exactly = json!({"preconditions": {"resourceVersion": version}});
+    let evicted = server.post(&path, &eviction("p", exactly.clone())).await?.expect(201);
+    assert_eq!(evicted.at("/status"), "Success");
+    let pod = server.get(&format!("{PODS}/p")).await?.expect(200);
+    assert!(pod.at("/metadata/deletionTimestamp").is_string(), "{}", pod.text);
+    let conditions = pod.at("/status/conditions").as_array().unwrap();
+    let told = conditions.iter().find(|c| c["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&told["status"], &told["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+    assert_eq!(told["message"], "Eviction API: evicting");
+    assert!(conditions.iter().any(|c| c["type"] == "PodScheduled"), "{conditions:?}");
+    server.post(&path, &eviction("p", exactly)).await?.expect(409);
+    Ok(())
+}

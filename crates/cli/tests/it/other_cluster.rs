@@ -341,3 +341,20 @@ fn a_connection_that_is_lost_for_a_while_loses_nothing() {
     let expect: String = (1..=20).map(|i| format!("line {i}\n")).collect();
     assert_eq!(pair.log("patient"), expect, "every line once");
 }
+
+#[test]
+fn a_person_is_told_of_an_agent_that_waits_on_the_other_cluster() {
+    let pair = Pair::shared();
+    let human = "  humanInTheLoop: {enabled: true, keepAliveSeconds: 3600}";
+    pair.submit_with("human", "echo worked", human, "");
+    let reason = || pair.home.task_value("human", "/status/reason");
+    eventually("human waits for a person", SOON, || reason() == "WaitingForHuman");
+    let message = pair.home.task_value("human", "/status/message");
+    assert!(message.as_str().is_some_and(|m| m.contains("on the other cluster")), "{message}");
+    eventually("the log says how to enter it", SOON, || {
+        pair.log("human").contains("kubectl exec -it -n agents human-")
+    });
+    pair.home.kubetask(&["stop", "human"]).ok();
+    pair.ends("human");
+    eventually("its Job goes", SOON, || pair.job("human").is_none());
+}

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, EnvVar, KeyToPath, PodSpec, PodTemplateSpec, ResourceRequirements, Secret,
-    SecretVolumeSource, Volume, VolumeMount,
+    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, KeyToPath, PodSpec, PodTemplateSpec,
+    ResourceRequirements, Secret, SecretVolumeSource, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use super::references::{self, Kind};
 use super::spec::{CLUSTER_DIR, CONFIG_MAPS_DIR, Copied, KUBECONFIG_KEY, OWNER, SECRETS_DIR, SPEC_ENV, SUBMIT, Spec};
 use crate::names;
-use crate::task::{AGENT_CONTAINER, Action, CHANGES_CONTAINER, Settings, Waiting};
+use crate::task::{AGENT_CONTAINER, Action, CHANGES_CONTAINER, HUMAN_DIR, Settings, Waiting, human_probe};
 
+/// The volume with word that the agent waits for a person.
+const HUMAN: &str = "human";
 /// Finalizer of Tasks that have a Job on another cluster: it is deleted before the Task goes.
 pub const FINALIZER: &str = "kubetask.io/cluster";
 
@@ -171,6 +173,14 @@ fn here(job: Job, there: &Spec, config: (String, String), settings: &Settings) -
         mounts.push(mount(&volume, format!("{SECRETS_DIR}/{}", copied.from)));
         volumes.push(Volume { name: volume, secret: Some(source), ..Volume::default() });
     }
+    // Where the relay leaves word that the agent there waits for a person.
+    let template = job.spec.as_ref().map(|spec| &spec.template);
+    let metadata = template.and_then(|template| template.metadata.clone());
+    let human = metadata.as_ref().and_then(|m| m.annotations.as_ref()).is_some_and(|a| a.contains_key(labels::HUMAN));
+    if human {
+        let empty_dir = Some(EmptyDirVolumeSource::default());
+        volumes.push(Volume { name: HUMAN.to_owned(), empty_dir, ..Volume::default() });
+    }
     // Kubernetes expands `$(NAME)` in values of environment variables; `$$` stands for a dollar sign.
     let spec = serde_json::to_string(there).unwrap_or_default().replace('$', "$$");
     let container = |name: &str, step: &str| Container {
@@ -183,7 +193,6 @@ fn here(job: Job, there: &Spec, config: (String, String), settings: &Settings) -
         security_context: Some(crate::task::restricted_container()),
         ..Container::default()
     };
-    let template = job.spec.as_ref().map(|spec| &spec.template);
     let mut init_containers = vec![container(SUBMIT, "submit")];
     if template.is_some_and(collects_changes) {
         let always = Some("Always".to_owned());
@@ -191,12 +200,17 @@ fn here(job: Job, there: &Spec, config: (String, String), settings: &Settings) -
     }
     // What was changed is still to be fetched when the agent has ended.
     let grace = if init_containers.len() > 1 { 30 } else { 5 };
-    let metadata = template.and_then(|template| template.metadata.clone()).map(|metadata| ObjectMeta {
+    let mut follow = container(AGENT_CONTAINER, "follow");
+    if human {
+        let mount = VolumeMount { read_only: None, ..mount(HUMAN, HUMAN_DIR.to_owned()) };
+        follow.volume_mounts.get_or_insert_default().push(mount);
+        // The container counts as started, as the agent's there does, once that waits.
+        follow.startup_probe = Some(human_probe(["kubetask", "relay", "waits"].map(str::to_owned).to_vec()));
+    }
+    let metadata = metadata.map(|metadata| ObjectMeta {
         annotations: metadata.annotations.map(|mut annotations| {
             // The relay is ours: the engine that the agent asks for is not for it.
             annotations.remove(labels::ENGINE);
-            // It follows; nobody is to enter it.
-            annotations.remove(labels::HUMAN);
             annotations
         }),
         ..metadata
@@ -220,7 +234,7 @@ fn here(job: Job, there: &Spec, config: (String, String), settings: &Settings) -
                 metadata,
                 spec: Some(PodSpec {
                     init_containers: Some(init_containers),
-                    containers: vec![container(AGENT_CONTAINER, "follow")],
+                    containers: vec![follow],
                     volumes: Some(volumes),
                     // A relay that ends before it has told how the agent ended is started again.
                     restart_policy: Some("OnFailure".to_owned()),

@@ -16,7 +16,9 @@ pub const DEFAULT_KEEP_ALIVE_SECONDS: i32 = 3600;
 pub const KEEP_ALIVE_ENV: &str = "KUBETASK_KEEP_ALIVE_SECONDS";
 
 /// The directory with the file that tells that the command has ended.
-pub(super) const STATE_DIR: &str = "/kubetask/human";
+pub(crate) const STATE_DIR: &str = "/kubetask/human";
+/// That file.
+pub const WAITS_FILE: &str = "/kubetask/human/waits";
 /// How long the probe waits before it begins anew: no call to a node need last longer.
 const PROBE_SECONDS: i32 = 3600;
 /// What the probe runs.
@@ -37,7 +39,7 @@ trap 'exit "$code"' TERM INT HUP
 ( : >/kubetask/human/waits ) 2>/dev/null
 echo
 echo "kubetask: the agent ended with exit code $code. Its container stays for $KUBETASK_KEEP_ALIVE_SECONDS seconds."
-echo "kubetask: enter it:      kubectl exec -it -n $TASK_NAMESPACE $KUBETASK_POD_NAME -c agent -- sh"
+echo "kubetask: enter it:      kubectl exec -it -n $KUBETASK_POD_NAMESPACE $KUBETASK_POD_NAME -c agent -- sh"
 echo "kubetask: end it early:  kubectl patch task $TASK_NAME -n $TASK_NAMESPACE --type=merge -p '{\"spec\":{\"stop\":true}}'"
 sleep "$KUBETASK_KEEP_ALIVE_SECONDS" &
 sleeper=$!
@@ -54,7 +56,11 @@ pub(super) fn wrap(command: &[String]) -> Vec<String> {
 
 /// The startup probe that passes once the container waits for a person. It gives up never: that would end the agent.
 pub(super) fn probe() -> Probe {
-    let command = ["sh", "-c", PROBE].map(str::to_owned).to_vec();
+    probe_by(["sh", "-c", PROBE].map(str::to_owned).to_vec())
+}
+
+/// Such a probe, by a command that ends well once the container waits.
+pub(crate) fn probe_by(command: Vec<String>) -> Probe {
     Probe {
         exec: Some(ExecAction { command: Some(command) }),
         period_seconds: Some(1),
@@ -83,6 +89,7 @@ mod tests {
             .env(KEEP_ALIVE_ENV, seconds)
             .env("TASK_NAME", "t")
             .env("TASK_NAMESPACE", "n")
+            .env("KUBETASK_POD_NAMESPACE", "n")
             .env("KUBETASK_POD_NAME", "p")
             .stdin(Stdio::null())
             .output()
@@ -138,8 +145,8 @@ mod tests {
 
     #[test]
     fn the_probe_looks_where_the_script_writes() {
-        let file = format!("{STATE_DIR}/waits");
-        assert!(SCRIPT.contains(&format!(">{file} ")) && PROBE.contains(&format!("-e {file} ")));
+        assert!(SCRIPT.contains(&format!(">{WAITS_FILE} ")) && PROBE.contains(&format!("-e {WAITS_FILE} ")));
+        assert!(WAITS_FILE.starts_with(&format!("{STATE_DIR}/")));
     }
 
     #[test]

@@ -33,7 +33,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kubetask_api::{Task, TaskStatus, reasons};
 
 pub use changes::{CHANGES_CONTAINER, ChangesSaid};
-pub use human::{DEFAULT_KEEP_ALIVE_SECONDS, KEEP_ALIVE_ENV};
+pub use human::{DEFAULT_KEEP_ALIVE_SECONDS, KEEP_ALIVE_ENV, WAITS_FILE};
+pub(crate) use human::{STATE_DIR as HUMAN_DIR, probe_by as human_probe};
 pub use job::job_name;
 pub use ownership::is_owned;
 pub use plan::{Action, EventNote, Plan};

@@ -137,9 +137,11 @@ fn environment(
     }
     if let Some(seconds) = keep_alive {
         env.push(value(human::KEEP_ALIVE_ENV, &seconds.to_string()));
-        let field = ObjectFieldSelector { field_path: "metadata.name".to_owned(), api_version: None };
-        let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };
-        env.push(EnvVar { name: "KUBETASK_POD_NAME".to_owned(), value_from: Some(source), value: None });
+        for (name, path) in [("KUBETASK_POD_NAME", "metadata.name"), ("KUBETASK_POD_NAMESPACE", "metadata.namespace")] {
+            let field = ObjectFieldSelector { field_path: path.to_owned(), api_version: None };
+            let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };
+            env.push(EnvVar { name: name.to_owned(), value_from: Some(source), value: None });
+        }
     }
     let promised = env.len();
     if settings.traces || trace::TraceContext::given(task).is_some() {

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kubetask_api::{Task, TaskPhase, TaskStatus, conditions, reasons};
 
 use super::{EventNote, Plan, Waiting, agent_name, ownership};
+use crate::cluster;
 
 /// Kubernetes keeps times in whole seconds.
 pub(super) fn whole_seconds(at: Timestamp) -> Timestamp {
@@ -110,6 +111,14 @@ impl<'a> Draft<'a> {
             return self.set(conditions::RUNNING, true, reasons::RUNNING, "the agent runs");
         };
         let (namespace, name) = (ownership::namespace(self.task), ownership::name(self.task));
+        if cluster::recorded(self.task).is_some() {
+            let message = format!(
+                "the agent ended, and its container on the other cluster stays for {seconds} seconds: enter it there as \
+                 the end of its log says (kubetask logs -n {namespace} {name}), end it with kubetask stop -n \
+                 {namespace} {name}"
+            );
+            return self.set(conditions::RUNNING, true, reasons::WAITING_FOR_HUMAN, message);
+        }
         let message = format!(
             "the agent ended, and its container stays for {seconds} seconds: enter it with kubetask exec -n {namespace} \
              -it {name} -- sh, end it with kubetask stop -n {namespace} {name}"

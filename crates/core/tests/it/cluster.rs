@@ -1,7 +1,8 @@
 //! A Task whose Agent names another cluster, as people see it.
 
+use kubetask_api::labels;
 use kubetask_core::cluster::{FINALIZER, recorded};
-use kubetask_core::task::{Action, ClusterSeen, Waiting};
+use kubetask_core::task::{Action, ClusterSeen, WAITS_FILE, Waiting};
 use serde_json::json;
 
 use crate::fixtures::{agent, secret, task};
@@ -106,4 +107,25 @@ fn what_the_relay_tells_is_how_the_task_ended() {
         kubetask_core::cluster::told(crate::fixtures::at(900), &task, &job, &[std::sync::Arc::new(pod)]).unwrap();
     assert!(told.completed);
     assert_eq!((told.exit_code, told.result.as_deref()), (Some(0), Some("well done")));
+}
+
+#[test]
+fn a_relay_waits_for_a_person_as_its_agent_does() {
+    let mut world = world();
+    let human = json!({"enabled": true, "keepAliveSeconds": 60});
+    world.task.spec.human_in_the_loop = Some(serde_json::from_value(human).unwrap());
+    let plan = world.plan(0);
+    let job = plan.actions.iter().find_map(|action| match action {
+        Action::CreateJob(job) => Some(job),
+        _ => None,
+    });
+    let job = serde_json::to_value(job.unwrap()).unwrap();
+    let template = &job["spec"]["template"];
+    assert_eq!(template["metadata"]["annotations"][labels::HUMAN], "60");
+    let follow = &template["spec"]["containers"][0];
+    assert_eq!(follow["startupProbe"]["exec"]["command"], json!(["kubetask", "relay", "waits"]));
+    let mounts = follow["volumeMounts"].as_array().unwrap();
+    let writable = mounts.iter().find(|mount| mount["readOnly"] != json!(true)).unwrap();
+    assert!(WAITS_FILE.starts_with(writable["mountPath"].as_str().unwrap()));
+    assert!(template["spec"]["initContainers"][0].get("startupProbe").is_none());
 }

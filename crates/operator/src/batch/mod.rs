@@ -3,6 +3,7 @@
 //! The Tasks that BatchRuns made come from the [`World`], which the Task controller feeds. Nothing is decided before it
 //! has taken in what is there: more Tasks than may run at a time would be created.
 
+mod index;
 mod reconcile;
 
 use std::sync::Arc;
@@ -20,8 +21,7 @@ use crate::events::Recorder;
 use crate::health::Synced;
 use crate::make::keys;
 use crate::maker::{self, Shared};
-use crate::world::World;
-use crate::world::feed::strip;
+use crate::world::{World, names};
 
 /// Runs the controller until it is cancelled.
 pub async fn run(client: Client, config: OperatorConfig, world: World, recorder: Recorder, cancel: CancellationToken) {
@@ -31,18 +31,17 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
     }
     let listed = Synced::default();
     let (runs, writer) = reflector::store();
-    let watch = watched(config.api::<BatchRun>(&client), writer, strip, listed.clone(), |_| {});
+    let runs_of = index::RunsOfBatches::default();
+    let index = runs_of.clone();
+    let watch = watched(config.api(&client), writer, |_| {}, listed.clone(), move |event| index.take_in(event));
     let (batches, writer) = reflector::store();
-    let watch_batches = watched(config.api::<Batch>(&client), writer, strip, Synced::default(), |_| {});
+    let watch_batches = watched(config.api(&client), writer, |_| {}, Synced::default(), |_| {});
     let shared = Shared::new(client, world, recorder, config.metrics.clone(), runs.clone());
     let context = Arc::new(reconcile::Context::new(shared, batches));
-    let all_runs = runs.clone();
     let referring = move |batch: Batch| {
-        let refers = |run: &Arc<BatchRun>| {
-            run.spec.batch_ref == batch.metadata.name && run.metadata.namespace == batch.metadata.namespace
-        };
+        let (namespace, name) = names(&batch.metadata);
         let runs: Vec<ObjectRef<BatchRun>> =
-            all_runs.state().iter().filter(|run| refers(run)).map(|run| ObjectRef::from_obj(&**run)).collect();
+            runs_of.of(&namespace, &name).iter().map(|run| ObjectRef::new(run).within(&namespace)).collect();
         runs
     };
     let controller = Controller::for_stream(watch, runs)

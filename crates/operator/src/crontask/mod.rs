@@ -11,7 +11,6 @@ use std::sync::Arc;
 use kube::Client;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector;
-use kubetask_api::CronTask;
 use kubetask_core::child::MakerKind;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,6 @@ use crate::health::Synced;
 use crate::make::keys;
 use crate::maker::{self, Shared};
 use crate::world::World;
-use crate::world::feed::strip;
 
 /// Runs the controller until it is cancelled.
 pub async fn run(client: Client, config: OperatorConfig, world: World, recorder: Recorder, cancel: CancellationToken) {
@@ -33,7 +31,7 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
     }
     let listed = Synced::default();
     let (crons, writer) = reflector::store();
-    let watch = watched(config.api::<CronTask>(&client), writer, strip, listed.clone(), |_| {});
+    let watch = watched(config.api(&client), writer, |_| {}, listed.clone(), |_| {});
     let timer = timer::Timer::new(config.clock.clone());
     let (wake, from_timer) = mpsc::unbounded_channel();
     let shared = Shared::new(client, world, recorder, config.metrics.clone(), crons.clone());

@@ -60,7 +60,7 @@ pub async fn run(
         return;
     }
     let told = told(TaskIntake::new(world.clone()), looks.clone());
-    let watch = watched(config.api::<Task>(&client), writer, strip, when_synced.clone(), told);
+    let watch = watched(config.api(&client), writer, strip, when_synced.clone(), told);
     config.metrics.set_source(Source { tasks: Some(tasks.clone()), world: world.clone() });
     let http = crate::http::Http::default();
     let metrics = config.metrics.clone();
@@ -97,7 +97,6 @@ pub async fn run(
 
 /// Keeps what is looked at. Of a finished Task that is little, and there may be many of them.
 fn strip(task: &mut Task) {
-    task.metadata.managed_fields = None;
     if task.phase().is_finished() {
         task.spec.contexts = Vec::new();
         task.spec.prompt = None;

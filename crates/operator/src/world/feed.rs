@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Event as CoreEvent, Pod, Secret, ServiceAccount};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
@@ -20,6 +20,7 @@ use kubetask_core::retention::Finished;
 use kubetask_core::task::RefKind;
 use serde::de::DeserializeOwned;
 
+use super::lean::{Lean, Watched};
 use super::{TaskKey, World, names};
 use crate::config::OperatorConfig;
 
@@ -52,16 +53,15 @@ pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Stor
     let ours = watcher::Config::default().labels(&format!("{}={}", labels::APP_MANAGED_BY, labels::APP));
     let everything = watcher::Config::default;
     let mut feeds = vec![
-        feed(config.api::<Agent>(client), everything(), strip, Agents(world.clone())),
+        feed(config.api::<Lean<Agent>>(client), everything(), Agents(world.clone())),
         feed(
-            config.api::<KubeTaskConfig>(client),
+            config.api::<Lean<KubeTaskConfig>>(client),
             everything(),
-            strip,
             Configs { world: world.clone(), tasks: tasks.clone() },
         ),
-        feed(config.api::<Job>(client), ours.clone(), strip, JobIntake(world.clone())),
-        feed(config.api::<Pod>(client), ours, strip, PodIntake(world.clone())),
-        feed(config.api::<CoreEvent>(client), refused, strip, Refusals(world.clone())),
+        feed(config.api::<Lean<Job>>(client), ours.clone(), JobIntake(world.clone())),
+        feed(config.api::<Lean<Pod>>(client), ours, PodIntake(world.clone())),
+        feed(config.api::<Lean<CoreEvent>>(client), refused, Refusals(world.clone())),
     ];
     feeds.push(metadata_feed::<ConfigMap>(client, config, world, RefKind::ConfigMap));
     feeds.push(metadata_feed::<Secret>(client, config, world, RefKind::Secret));
@@ -69,12 +69,12 @@ pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Stor
     feeds
 }
 
-fn feed<K, I>(api: Api<K>, config: watcher::Config, strip: fn(&mut K), mut intake: I) -> Feed
+fn feed<K, I>(api: Api<Lean<K>>, config: watcher::Config, mut intake: I) -> Feed
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType = ()> + Watched + Clone + Debug + DeserializeOwned + Send + 'static,
     I: Intake<K>,
 {
-    let events = watcher(api, config).default_backoff().modify(strip);
+    let events = watcher(api, config).default_backoff().map_ok(Lean::of);
     let mut listed = None;
     events
         .flat_map(move |event| {
@@ -97,8 +97,11 @@ fn metadata_feed<K>(client: &Client, config: &OperatorConfig, world: &World, kin
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
 {
-    let api: Api<PartialObjectMeta<K>> = config.api(client);
-    feed(api, watcher::Config::default(), strip, Names { world: world.clone(), kind })
+    feed(
+        config.api::<Lean<PartialObjectMeta<K>>>(client),
+        watcher::Config::default(),
+        Names { world: world.clone(), kind },
+    )
 }
 
 /// Takes an event into the world; tells which Tasks it concerns. `listed` is what the list that is under way has named.
@@ -133,11 +136,6 @@ pub(crate) fn interrupted(kind: &str, error: &watcher::Error) {
     } else {
         tracing::debug!(kind, %error, "a watch was interrupted");
     }
-}
-
-/// Who manages which fields is of no interest here.
-pub(crate) fn strip<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
 }
 
 /// Takes the Tasks' own watch into the world, beside the reflector that keeps them.

@@ -11,6 +11,7 @@ pub mod feed;
 mod index;
 mod jobs;
 mod kept;
+pub(crate) mod lean;
 mod queues;
 
 use std::collections::{BTreeMap, HashMap};

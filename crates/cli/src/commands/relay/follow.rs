@@ -12,8 +12,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
-use kubetask_api::reasons;
+use kubetask_api::{labels, reasons};
 use kubetask_core::cluster::{Spec, Told, told};
+use kubetask_core::task::WAITS_FILE;
 
 use super::{Pauses, connect, log, words};
 use crate::error::{CommandError, CommandResult};
@@ -21,18 +22,28 @@ use crate::error::{CommandError, CommandResult};
 /// How often a Job that has ended is looked at until its Pod's end has been seen too.
 const SETTLE: Duration = Duration::from_millis(250);
 
-/// Runs until the Job has ended; returns the last words, as JSON.
-pub(super) async fn run(spec: &Spec) -> CommandResult<String> {
+/// Runs until the Job has ended; returns the last words, as JSON. `None` when it is to be started again.
+pub(super) async fn run(spec: &Spec) -> CommandResult<Option<String>> {
     let mut pauses = Pauses::default();
     let mut follower = Follower::new(spec);
     loop {
         if let Ok(client) = connect(spec).await
-            && let Some(told) = follower.session(&client, &mut pauses).await
+            && let Some(end) = follower.session(&client, &mut pauses).await
         {
-            return serde_json::to_string(&told).map_err(|error| CommandError::failure(error.to_string()));
+            let End::Told(told) = end else { return Ok(None) };
+            return serde_json::to_string(&told).map(Some).map_err(|error| CommandError::failure(error.to_string()));
         }
         pauses.pause().await;
     }
+}
+
+/// How following ends.
+enum End {
+    /// The Job has ended.
+    Told(Told),
+    /// The agent is tried again after its container has waited for a person: that this container waits, too, cannot be
+    /// taken back. A new one can wait again.
+    Again,
 }
 
 /// What is known of the Job, across connections.
@@ -42,6 +53,8 @@ struct Follower<'a> {
     pods: BTreeMap<String, Arc<Pod>>,
     printed: BTreeSet<String>,
     printing: Option<(String, BoxFuture<'a, ()>)>,
+    /// The Pod whose container stayed for a person.
+    waited: Option<String>,
 }
 
 #[derive(PartialEq)]
@@ -53,11 +66,11 @@ enum Seen {
 
 impl<'a> Follower<'a> {
     fn new(spec: &'a Spec) -> Self {
-        Self { spec, job: Seen::NotYet, pods: BTreeMap::new(), printed: BTreeSet::new(), printing: None }
+        Self { spec, job: Seen::NotYet, pods: BTreeMap::new(), printed: BTreeSet::new(), printing: None, waited: None }
     }
 
     /// Follows over one connection. `None` when it broke: the next one goes on.
-    async fn session(&mut self, client: &Client, pauses: &mut Pauses) -> Option<Told> {
+    async fn session(&mut self, client: &Client, pauses: &mut Pauses) -> Option<End> {
         let name = self.spec.job.name_any();
         let namespace = self.spec.job.namespace().unwrap_or_default();
         let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
@@ -72,7 +85,10 @@ impl<'a> Follower<'a> {
             if self.printing.is_none()
                 && let Some(told) = self.told()
             {
-                return Some(told);
+                return Some(End::Told(told));
+            }
+            if self.human() {
+                return Some(End::Again);
             }
             let settling = self.printing.is_none() && self.has_ended();
             let printing = match &mut self.printing {
@@ -110,6 +126,27 @@ impl<'a> Follower<'a> {
                     Event::Delete(_) | Event::Init | Event::InitDone => {}
                 },
                 () = tokio::time::sleep(SETTLE), if settling => {}
+            }
+        }
+    }
+
+    /// Leaves word when the agent's container stays for a person; tells whether there is another attempt since.
+    fn human(&mut self) -> bool {
+        let template = self.spec.job.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+        let may = template.and_then(|m| m.annotations.as_ref()).is_some_and(|a| a.contains_key(labels::HUMAN));
+        let latest = self.pods.values().max_by_key(|pod| (pod.creation_timestamp().map(|at| at.0), pod.name_any()));
+        let Some(latest) = latest.filter(|_| may) else { return false };
+        let name = latest.name_any();
+        match &self.waited {
+            Some(waited) => *waited != name,
+            None => {
+                if words::agent_waits(latest) {
+                    if let Err(error) = std::fs::write(WAITS_FILE, "") {
+                        eprintln!("cannot write {WAITS_FILE}: {error}");
+                    }
+                    self.waited = Some(name);
+                }
+                false
             }
         }
     }

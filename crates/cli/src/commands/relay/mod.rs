@@ -20,6 +20,7 @@ use futures::FutureExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use kubetask_core::cluster::{CLUSTER_DIR, KUBECONFIG_KEY, SPEC_ENV, Spec};
+use kubetask_core::task::WAITS_FILE;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{CommandError, CommandResult, chain};
@@ -31,6 +32,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Exit code of a program that was asked to end: 128 + SIGTERM.
 const TERMINATED: u8 = 143;
+
+/// Exit code of a relay that is to be started again.
+const AGAIN: u8 = 75;
+/// How often it is looked whether the agent waits for a person.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Arguments of `kubetask relay`.
 #[derive(Debug, Args)]
@@ -47,6 +53,8 @@ enum What {
     Follow,
     /// Wait until the agent's end has been told, and print what it changed
     Changes,
+    /// Return once the agent has ended and its container stays for a person; what a probe runs
+    Waits,
 }
 
 /// Why something did not work.
@@ -78,12 +86,13 @@ pub async fn run(args: &RelayArgs) -> CommandResult {
     let spec = std::env::var(SPEC_ENV).map_err(|_| CommandError::usage(format!("{SPEC_ENV} is not set")))?;
     let spec: Spec = serde_json::from_str(&spec).map_err(|e| CommandError::usage(format!("{SPEC_ENV}: {e}")))?;
     let work = match args.what {
-        What::Submit => submit::run(&spec).boxed(),
+        What::Submit => async { submit::run(&spec).await.map(Some) }.boxed(),
         What::Follow => follow::run(&spec).boxed(),
         What::Changes => {
             changes::run(&spec, &mut terminate).await;
             return Ok(exit_codes::OK);
         }
+        What::Waits => return waits().await,
     };
     let result = tokio::select! {
         result = work => result,
@@ -91,15 +100,24 @@ pub async fn run(args: &RelayArgs) -> CommandResult {
         _ = terminate.recv() => return Ok(TERMINATED),
     };
     match result {
-        Ok(last_words) => {
+        Ok(Some(last_words)) => {
             tell(&last_words);
             Ok(exit_codes::OK)
         }
+        Ok(None) => Ok(AGAIN),
         Err(error) => {
             tell(&error.lines.join("; "));
             Err(error)
         }
     }
+}
+
+/// Returns once the relay beside it has left word that the agent waits for a person.
+async fn waits() -> CommandResult {
+    while !Path::new(WAITS_FILE).exists() {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(exit_codes::OK)
 }
 
 /// The termination message is how the operator, and so the user, hears of it.

@@ -32,6 +32,14 @@ pub(super) fn agent_started(pod: &Pod) -> bool {
     agent.and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some() || s.terminated.is_some())
 }
 
+/// Whether the Pod's agent has ended, and its container stays for a person. Only for Pods that may.
+pub(super) fn agent_waits(pod: &Pod) -> bool {
+    let containers = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    let agent = containers.into_iter().flatten().find(|c| c.name == AGENT_CONTAINER);
+    let runs = agent.and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some());
+    runs && agent.is_some_and(|c| c.started == Some(true)) && pod.metadata.deletion_timestamp.is_none()
+}
+
 /// Whether the Pod's agent has ended, or never will start.
 pub(super) fn agent_ended(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
