@@ -80,6 +80,8 @@ fn crons() {
         kubetask_operator::start(client, config)
     };
     server_runtime.block_on(wait_for_promises(&local));
+    // What the server has, the operator's watches still have to see.
+    std::thread::sleep(Duration::from_secs(5));
     let before = cpu_time(OPERATOR);
     std::thread::sleep(Duration::from_secs(10));
     let idle = (cpu_time(OPERATOR) - before).as_secs_f64() * 100.0;

@@ -23,6 +23,10 @@ use crate::make::keys;
 use crate::maker::{self, Shared};
 use crate::world::World;
 
+/// How many more CronTasks than Tasks are looked at at a time. Many are due in the same minute, and none of them must wait
+/// for what becomes of the runs of the others.
+const AT_THE_SAME_MINUTE: u16 = 4;
+
 /// Runs the controller until it is cancelled.
 pub async fn run(client: Client, config: OperatorConfig, world: World, recorder: Recorder, cancel: CancellationToken) {
     let from_tasks = world.lock().children.listen(MakerKind::CronTask);
@@ -37,7 +41,7 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
     let shared = Shared::new(client, world, recorder, config.metrics.clone(), crons.clone());
     let context = Arc::new(reconcile::Context::new(shared, timer.clone()));
     let controller = Controller::for_stream(watch, crons)
-        .with_config(controller::Config::default().concurrency(config.concurrency))
+        .with_config(controller::Config::default().concurrency(config.concurrency.saturating_mul(AT_THE_SAME_MINUTE)))
         .reconcile_on(keys(from_timer))
         .reconcile_on(keys(from_tasks))
         .graceful_shutdown_on(cancel.clone().cancelled_owned())

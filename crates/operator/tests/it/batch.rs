@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use kubetask_api::batchrun::{BatchPhase, BatchProgress};
@@ -171,9 +173,10 @@ async fn batch_creates_each_task_once_whatever_happens() -> anyhow::Result<()> {
 /// A thousand targets take a while; without the variable there are fewer.
 #[tokio::test]
 async fn batch_of_many_targets_has_a_small_status_and_progress_is_right_at_every_moment() -> anyhow::Result<()> {
-    let targets: usize = if std::env::var_os("KUBETASK_TEST_LARGE").is_some() { 1000 } else { 60 };
+    let large = std::env::var_os("KUBETASK_TEST_LARGE").is_some();
+    let (targets, together): (usize, i32) = if large { (1000, 50) } else { (60, 25) };
     let cluster = TestCluster::start().await?;
-    cluster.apply(&(batch("b", targets) + &run("r", "{batchRef: b, maxParallelism: 25}"))).await?;
+    cluster.apply(&(batch("b", targets) + &run("r", &format!("{{batchRef: b, maxParallelism: {together}}}")))).await?;
     let deadline = tokio::time::Instant::now() + WAIT + Duration::from_millis(200) * u32::try_from(targets)?;
     let mut before = 0;
     loop {
@@ -181,7 +184,7 @@ async fn batch_of_many_targets_has_a_small_status_and_progress_is_right_at_every
         if let Some(p) = run.status.as_ref().and_then(|s| s.progress) {
             assert_eq!(usize::try_from(p.total)?, targets);
             assert_eq!(p.total, p.pending + p.running + p.completed + p.failed, "{p:?}");
-            assert!(p.running <= 25 && p.completed >= before, "{p:?}");
+            assert!(p.running <= together && p.completed >= before, "{p:?}");
             before = p.completed;
             assert!(serde_json::to_vec(&run.status)?.len() < 4096, "{:?}", run.status);
         }
@@ -195,6 +198,21 @@ async fn batch_of_many_targets_has_a_small_status_and_progress_is_right_at_every
     assert_eq!(cluster.engine().started().len(), targets);
     // Progress is told in as few writes as it takes.
     assert!(cluster.requests().count("patch", "batchruns/status") <= 4 * targets);
+    // Everything it made goes with it.
+    cluster.api::<BatchRun>().delete("r", &DeleteParams::background()).await?;
+    let deadline = tokio::time::Instant::now() + WAIT + Duration::from_millis(200) * u32::try_from(targets)?;
+    loop {
+        let left = [
+            tasks(&cluster).await?.len(),
+            cluster.api::<Job>().list_metadata(&ListParams::default()).await?.items.len(),
+            cluster.api::<Pod>().list_metadata(&ListParams::default()).await?.items.len(),
+        ];
+        if left == [0; 3] {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "Tasks, Jobs and Pods that are left: {left:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     cluster.shutdown().await;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, EvictParams};
 use kubetask_api::{Task, TaskPhase, conditions, reasons};
 use kubetask_testkit::{Script, TestCluster};
 
@@ -156,6 +156,23 @@ async fn task_whose_pod_is_deleted_says_so() -> anyhow::Result<()> {
     let end = status(&failed);
     assert_eq!(end.reason.as_deref(), Some(reasons::POD_LOST), "{end:?}");
     assert_eq!(cluster.agents("t").len(), 1);
+    cluster.shutdown().await;
+    Ok(())
+}
+
+/// As `kubectl drain` does it.
+#[tokio::test]
+async fn task_whose_pod_is_evicted_says_so() -> anyhow::Result<()> {
+    let cluster = TestCluster::start().await?;
+    cluster.engine().always(Script::runs_until_stopped());
+    cluster.apply(&task("t", "{prompt: hi}")).await?;
+    cluster.wait_for_phase("t", TaskPhase::Running).await?;
+    let pod = pods(&cluster).await?.remove(0);
+    cluster.api::<Pod>().evict(&pod, &EvictParams::default()).await?;
+    let failed = cluster.wait_for_phase("t", TaskPhase::Failed).await?;
+    assert_eq!(status(&failed).reason.as_deref(), Some(reasons::EVICTED));
+    let message = status(&failed).message.clone().unwrap_or_default();
+    assert!(message.contains("Eviction API: evicting") && message.contains("kubetask retry"), "{message}");
     cluster.shutdown().await;
     Ok(())
 }
