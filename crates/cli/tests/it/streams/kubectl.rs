@@ -181,7 +181,7 @@ fn logs_of_the_run_before() {
 }
 
 /// A kubectl that believes to be on a terminal of 100 columns and 30 rows.
-struct Terminal {
+pub(super) struct Terminal {
     child: std::process::Child,
     master: std::fs::File,
     seen: String,
@@ -189,7 +189,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn run(machine: &Machine, args: &[&str]) -> Self {
+    pub(super) fn run(machine: &Machine, args: &[&str]) -> Self {
         use std::os::unix::process::CommandExt as _;
         let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
         let master = rustix::pty::openpt(flags).unwrap();
@@ -220,11 +220,11 @@ impl Terminal {
         Self { child, master, seen: String::new(), output }
     }
 
-    fn type_in(&mut self, text: &str) {
+    pub(super) fn type_in(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
-    fn resize(&self, rows: u16, columns: u16) {
+    pub(super) fn resize(&self, rows: u16, columns: u16) {
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&self.master, size).unwrap();
         // It is not the terminal's foreground group, so the kernel does not tell it.
@@ -233,7 +233,7 @@ impl Terminal {
     }
 
     #[track_caller]
-    fn until(&mut self, text: &str) {
+    pub(super) fn until(&mut self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.seen.contains(text) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -245,7 +245,7 @@ impl Terminal {
     }
 
     #[track_caller]
-    fn end(&mut self) -> i32 {
+    pub(super) fn end(&mut self) -> i32 {
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -1,5 +1,6 @@
 //! `exec`, `attach`, `log` and `portforward` with clients that others wrote: kubectl, and the Python and Node clients.
 
+mod debug;
 mod kubectl;
 mod node;
 mod port_forward;
