@@ -1,7 +1,7 @@
 //! From the name of a task to its running pod.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use kubetask_api::Task;
 use kubetask_core::task::AGENT_CONTAINER;
 
@@ -33,14 +33,29 @@ pub async fn find(connection: &Connection, name: &str, container: Option<&str>) 
     let tasks: Api<Task> = Api::namespaced(connection.client.clone(), &connection.namespace);
     let task = tasks.get(name).await?;
     let status = task.status.clone().unwrap_or_default();
-    let Some(pod) = status.pod_name else {
-        let why = status.message.unwrap_or_else(|| "nobody has looked at it yet".to_owned());
-        return Err(CommandError::failure(format!("task {name:?} has no pod yet: {why}"))
-            .hint(format!("`kubetask wait {name} --for=condition=Running` waits for it")));
-    };
     if task.phase().is_finished() {
         return Err(CommandError::failure(format!("task {name:?} has ended ({}): its pod runs no more", task.phase()))
             .hint("an Agent with humanInTheLoop stays for a while after the work is done"));
     }
+    let pod = match (status.pod_name, &status.job_name) {
+        (None, Some(job)) => running_pod(&pods, job).await?,
+        (pod, _) => pod,
+    };
+    let Some(pod) = pod else {
+        let why = status.message.unwrap_or_else(|| "nobody has looked at it yet".to_owned());
+        return Err(CommandError::failure(format!("task {name:?} has no pod yet: {why}"))
+            .hint(format!("`kubetask wait {name} --for=condition=Running` waits for it")));
+    };
     Ok(Target { pods, pod, container })
+}
+
+/// The pod of a Job whose agent runs: the Task's status names it a moment later.
+async fn running_pod(pods: &Api<Pod>, job: &str) -> CommandResult<Option<String>> {
+    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let runs = |pod: &Pod| {
+        let all = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        let state = all.into_iter().flatten().find(|c| c.name == AGENT_CONTAINER).and_then(|c| c.state.as_ref());
+        state.is_some_and(|state| state.running.is_some())
+    };
+    Ok(pods.list(&of_job).await?.items.into_iter().find(runs).and_then(|pod| pod.metadata.name))
 }

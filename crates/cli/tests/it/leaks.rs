@@ -154,9 +154,10 @@ impl World {
         }
         note("temporary files", files(&self.temporary));
         note("containers of Docker", docker::containers(&self.machine));
-        for (what, found) in self.dockerd.iter().flat_map(Dockerd::left) {
-            note(what, found);
-        }
+        note(
+            "containers of the daemon that is killed",
+            self.dockerd.as_ref().map(Dockerd::containers).unwrap_or_default(),
+        );
         note("stored objects", objects(&self.machine).difference(&self.before).cloned().collect());
         left
     }
