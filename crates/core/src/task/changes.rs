@@ -13,7 +13,7 @@ use kubetask_api::task::RepositoryChanges;
 use serde::{Deserialize, Serialize};
 
 use super::volumes::Volumes;
-use super::{Settings, pod, security};
+use super::{Settings, pod, pods, security};
 use crate::context::Resolved;
 use crate::context::fetch::{self, ChangesJob, ChangesOf};
 
@@ -104,17 +104,13 @@ fn resources(agent: &AgentSpec) -> ResourceRequirements {
 
 /// Whether the Pod tells what was changed, once nothing of it runs any more.
 pub(super) fn are_collected(pod: &Pod) -> bool {
-    pod.status
-        .as_ref()
-        .and_then(|s| s.init_container_statuses.as_ref())
-        .is_some_and(|all| all.iter().any(|container| container.name == CHANGES_CONTAINER))
+    pods::init_container(pod, CHANGES_CONTAINER).is_some()
 }
 
 /// What the Pod told of changes.
 pub(super) fn of(pod: &Pod) -> Vec<RepositoryChanges> {
     let told = || {
-        let all = pod.status.as_ref()?.init_container_statuses.as_ref()?;
-        let container = all.iter().find(|container| container.name == CHANGES_CONTAINER)?;
+        let container = pods::init_container(pod, CHANGES_CONTAINER)?;
         let text = container.state.as_ref()?.terminated.as_ref()?.message.as_deref()?;
         serde_json::from_str::<ChangesSaid>(text).ok()
     };

@@ -48,6 +48,11 @@ pub(super) fn agent(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|c| c.name == AGENT_CONTAINER)
 }
 
+/// One of the containers that are started before the agent.
+pub(super) fn init_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    pod.status.as_ref()?.init_container_statuses.as_ref()?.iter().find(|c| c.name == name)
+}
+
 /// How the agent ended, in this Pod.
 pub(super) fn agent_ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
     agent(pod)?.state.as_ref()?.terminated.as_ref()
@@ -75,8 +80,11 @@ pub(super) fn waits_for_human(pod: &Pod) -> Option<&str> {
     waits.then_some(seconds.as_str())
 }
 
-/// The init container that failed, and how.
+/// The init container that kept the agent from starting, and how it ended. One that ends after the agent is a sidecar.
 pub(super) fn failed_init(pod: &Pod) -> Option<(&str, &ContainerStateTerminated)> {
+    if agent_started(pod).is_some() {
+        return None;
+    }
     let all = pod.status.as_ref()?.init_container_statuses.as_ref()?;
     all.iter().find_map(|c| {
         let ended = c.state.as_ref()?.terminated.as_ref()?;
@@ -86,7 +94,7 @@ pub(super) fn failed_init(pod: &Pod) -> Option<(&str, &ContainerStateTerminated)
 
 /// Why a relay did not get its Job made on the other cluster: what it said when it ended last.
 fn relay_trouble(pod: &Pod) -> Option<String> {
-    let submit = pod.status.as_ref()?.init_container_statuses.as_ref()?.iter().find(|c| c.name == cluster::SUBMIT)?;
+    let submit = init_container(pod, cluster::SUBMIT)?;
     let ended = submit.last_state.as_ref().and_then(|s| s.terminated.as_ref());
     let ended = ended.or_else(|| submit.state.as_ref()?.terminated.as_ref()).filter(|e| e.exit_code != 0)?;
     let said = ended.message.as_deref().map(str::trim).filter(|said| !said.is_empty());

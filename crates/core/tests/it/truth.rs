@@ -137,6 +137,15 @@ fn cases() -> Vec<Case> {
             reasons::CONTEXT_FETCH,
             &["repository-0", "repository not found"],
         ),
+        of_pod(
+            "a sidecar after the agent",
+            json!({"phase": "Failed", "state": exited(3, 1, 9, ""), "status": {"initContainerStatuses": [
+            {"name": "changes", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+             "state": {"terminated": {"exitCode": 137}}}]}}),
+            Failed,
+            reasons::EXIT_CODE,
+            &["exit code 3"],
+        ),
         of_job("deadline", "DeadlineExceeded", reasons::DEADLINE_EXCEEDED, &["timeoutSeconds", "greater"]),
         of_job("Pod gone", "BackoffLimitExceeded", reasons::POD_LOST, &["exit code"]),
         refused(
