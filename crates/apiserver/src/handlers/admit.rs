@@ -21,17 +21,22 @@ const FIXED: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// How long the token in a pod lives before it is renewed; with the grace Kubernetes adds to an hour.
 const TOKEN_SECONDS: i64 = 3607;
 
+/// A namespace, which is decoded once for all who ask until it changes.
+fn namespace_of(call: &Call, name: &str) -> Option<Arc<Value>> {
+    let entry = call.server.store.get("namespaces", name)?;
+    let facts = object::facts(&entry);
+    Some(facts.value.get_or_init(|| Arc::new(object::decode(&entry))).clone())
+}
+
 /// New objects need a namespace that is there and not going away.
 pub(super) fn namespace(call: &Call, resource: &Resource, target: &Target, name: &str) -> Result<()> {
     if !resource.namespaced || resource.bucket.is_empty() {
         return Ok(());
     }
     let namespace = &target.namespace;
-    let Some(entry) = call.server.store.get("namespaces", namespace) else {
+    let Some(value) = namespace_of(call, namespace) else {
         return Err(Failure::not_found(GroupResource { group: "", resource: "namespaces" }, namespace));
     };
-    let facts = object::facts(&entry);
-    let value = facts.value.get_or_init(|| Arc::new(object::decode(&entry)));
     if value["metadata"]["deletionTimestamp"].is_string() || value["status"]["phase"] == json!("Terminating") {
         let cause = Cause {
             reason: "NamespaceTerminating".into(),

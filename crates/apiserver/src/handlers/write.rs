@@ -189,6 +189,7 @@ fn refused(resource: &Resource, name: &str, error: WriteError) -> Refused {
 fn request_too_large() -> Failure {
     Failure::plain_internal("etcdserver: request is too large")
 }
+
 /// Takes out owners that are named twice in the same way, and warns of them; `when` says when they were found.
 pub(crate) fn dedup_owners(call: &mut Call, object: &mut Value, when: &str) {
     let Some(owners) = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut) else { return };

@@ -60,10 +60,10 @@ pub(crate) fn check(
 
 /// The policies of a namespace; `None` where it has no labels that speak of them.
 fn policies_of(call: &Call, namespace: &str) -> Option<Policies> {
-    let entry = call.server.store.get("namespaces", namespace)?;
-    let labels = object::decode(&entry)["metadata"]["labels"].take();
+    let namespace = super::namespace_of(call, namespace)?;
+    let labels = &namespace["metadata"]["labels"];
     let speaks = labels.as_object()?.keys().any(|label| label.starts_with("pod-security.kubernetes.io/"));
-    speaks.then(|| standards::policies(&labels).0)
+    speaks.then(|| standards::policies(labels).0)
 }
 
 /// Labels that make no sense are refused; when more is enforced than before, pods that break it are named.
