@@ -13,6 +13,7 @@ pub mod error;
 pub mod exit_codes;
 pub mod fetch;
 pub mod follow;
+mod git;
 pub mod interact;
 mod logging;
 pub mod manifest;

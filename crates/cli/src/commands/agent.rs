@@ -8,13 +8,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use self::catalog::{KNOWN, Known, Wanted};
-use super::apply::FIELD_MANAGER;
-use super::get;
+use super::{apply, get};
 use crate::args::GlobalArgs;
 use crate::connect::{self, Connection, Need};
 use crate::error::{CommandError, CommandResult};
 use crate::exit_codes;
-use crate::manifest::{Manifest, check};
+use crate::manifest::Manifest;
 use crate::output::{Output, print_table};
 
 /// Arguments of `kubetask agent`.
@@ -169,15 +168,8 @@ async fn create(
     if connection.cluster && wanted.image.is_none() {
         return Err(no_image(known));
     }
-    let client = &connection.client;
     let manifests = objects.into_iter().map(|object| Manifest::made("kubetask agent add", object)).collect();
-    for item in check::check(client, manifests, &connection.namespace, false, FIELD_MANAGER).await? {
-        match check::send(client, &item, FIELD_MANAGER, false).await? {
-            Ok(_) => output.data(&format!("{} applied", item.resource.object_name(item.manifest.metadata("name")))),
-            Err(status) => return Err(CommandError::failure(format!("{}: {}", item.title(), status.message))),
-        }
-    }
-    Ok(())
+    apply::apply_all(connection, manifests, false, false, output).await
 }
 
 /// Where a program is that would be found by its name.

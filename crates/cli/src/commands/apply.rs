@@ -33,7 +33,7 @@ pub async fn run(args: ApplyArgs, global: &GlobalArgs, output: Output) -> Comman
     order::sort(&mut manifests);
     let connection = connect::connect(global, Need::Store).await?;
     let waiting = connection.local.is_some();
-    let result = apply_all(&connection, manifests, args.dry_run, global, output).await;
+    let result = apply_all(&connection, manifests, args.dry_run, global.namespace.is_some(), output).await;
     connection.close().await;
     result?;
     if waiting && !args.dry_run {
@@ -42,16 +42,20 @@ pub async fn run(args: ApplyArgs, global: &GlobalArgs, output: Output) -> Comman
     Ok(exit_codes::OK)
 }
 
-async fn apply_all(
+/// Checks everything, then sends it. `namespace_given`: the namespace was named on the command line, and manifests may not
+/// name another.
+///
+/// # Errors
+/// When something is wrong; nothing is sent then.
+pub(super) async fn apply_all(
     connection: &connect::Connection,
     manifests: Vec<crate::manifest::Manifest>,
     dry_run: bool,
-    global: &GlobalArgs,
+    namespace_given: bool,
     output: Output,
 ) -> CommandResult<()> {
     let client = &connection.client;
-    let checked =
-        check::check(client, manifests, &connection.namespace, global.namespace.is_some(), FIELD_MANAGER).await?;
+    let checked = check::check(client, manifests, &connection.namespace, namespace_given, FIELD_MANAGER).await?;
     for item in &checked {
         if dry_run {
             output.data(&format!("{} checked (dry run)", item.title()));

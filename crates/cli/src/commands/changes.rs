@@ -2,9 +2,7 @@
 
 pub(super) mod sections;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use clap::Args;
 use futures::AsyncReadExt;
@@ -20,6 +18,7 @@ use crate::args::GlobalArgs;
 use crate::connect::{self, Connection, Need};
 use crate::error::{CommandError, CommandResult};
 use crate::exit_codes;
+use crate::git::{git, git_with};
 use crate::output::{Output, TerminalFilter, plain_text};
 
 /// Arguments of `kubetask changes`.
@@ -46,7 +45,7 @@ pub struct ChangesArgs {
 }
 
 /// The most of a log that is read: more than any patch that is kept.
-const LOG_MAX: u64 = 16 << 20;
+pub(super) const LOG_MAX: u64 = 16 << 20;
 
 /// Runs the command.
 ///
@@ -140,36 +139,17 @@ pub(super) fn apply(task: &str, all: &[Section], directory: &Path, output: Outpu
         output.say("nothing was changed");
         return Ok(());
     }
-    let top = git(directory, &["rev-parse", "--show-toplevel"], "").map_err(|why| {
+    let top = git(directory, &["rev-parse", "--show-toplevel"]).map_err(|why| {
         CommandError::usage(format!("{}: {why}", directory.display())).hint("--apply=DIR names a git checkout")
     })?;
-    let top = Path::new(top.trim_end_matches('\n'));
-    git(top, &["apply", "--binary", "--whitespace=nowarn", "-"], &section.patch).map_err(|why| {
+    let top = Path::new(&top);
+    git_with(top, &["apply", "--binary", "--whitespace=nowarn", "-"], &[], &section.patch).map_err(|why| {
         let mut error = CommandError::failure(format!("the changes do not fit {}; nothing was changed", top.display()));
         error.lines.extend(why.lines().take(20).map(|line| line.trim_start_matches("error: ").to_owned()));
         error.hint(format!("`kubetask changes {task} | git apply --3way` merges them"))
     })?;
     output.say(format!("applied to {}: {}", top.display(), numbers(&section.changes)));
     Ok(())
-}
-
-/// Runs git, with something on its standard input.
-fn git(directory: &Path, arguments: &[&str], input: &str) -> Result<String, String> {
-    let mut command = Command::new("git");
-    command.arg("-C").arg(directory).args(arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| format!("cannot run git: {e}"))?;
-    let stdin = child.stdin.take();
-    let output = std::thread::scope(|scope| {
-        // It may end without having read everything: its exit code tells why.
-        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
-        child.wait_with_output()
-    });
-    let output = output.map_err(|e| format!("cannot run git: {e}"))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("fatal: ").to_owned()),
-    }
 }
 
 /// A repository's changes in a line.

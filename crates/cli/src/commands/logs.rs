@@ -3,7 +3,7 @@
 use clap::Args;
 use futures::{AsyncBufRead, AsyncReadExt};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams, LogParams};
+use kube::api::{Api, LogParams};
 use kubetask_api::Task;
 
 use crate::args::GlobalArgs;
@@ -11,6 +11,7 @@ use crate::connect::{self, Connection, Need};
 use crate::error::{CommandError, CommandResult};
 use crate::exit_codes;
 use crate::follow::{self, FollowOptions, LogSink};
+use crate::interact::target;
 use crate::output::{Output, TerminalFilter};
 
 /// Arguments of `kubetask logs`.
@@ -123,8 +124,5 @@ pub(super) async fn latest_pod(connection: &Connection, task: &Task) -> CommandR
     }
     let Some(job) = task.status.as_ref().and_then(|s| s.job_name.clone()) else { return Ok(None) };
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let selector = format!("batch.kubernetes.io/job-name={job}");
-    let mut list = pods.list(&ListParams::default().labels(&selector)).await?.items;
-    list.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|t| t.0));
-    Ok(list.pop().and_then(|pod| pod.metadata.name))
+    Ok(target::pods_of(&pods, &job).await?.pop().and_then(|pod| pod.metadata.name))
 }

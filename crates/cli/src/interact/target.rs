@@ -1,6 +1,7 @@
 //! From the name of a task to its running pod.
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use kubetask_api::Task;
 use kubetask_core::task::AGENT_CONTAINER;
@@ -49,13 +50,23 @@ pub async fn find(connection: &Connection, name: &str, container: Option<&str>) 
     Ok(Target { pods, pod, container })
 }
 
+/// The pods of a Job, the newest last.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub(crate) async fn pods_of(pods: &Api<Pod>, job: &str) -> Result<Vec<Pod>, kube::Error> {
+    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let mut all = pods.list(&of_job).await?.items;
+    all.sort_by_key(|pod| (pod.creation_timestamp().map(|at| at.0), pod.name_any()));
+    Ok(all)
+}
+
 /// The pod of a Job whose agent runs: the Task's status names it a moment later.
 async fn running_pod(pods: &Api<Pod>, job: &str) -> CommandResult<Option<String>> {
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
     let runs = |pod: &Pod| {
         let all = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
         let state = all.into_iter().flatten().find(|c| c.name == AGENT_CONTAINER).and_then(|c| c.state.as_ref());
         state.is_some_and(|state| state.running.is_some())
     };
-    Ok(pods.list(&of_job).await?.items.into_iter().find(runs).and_then(|pod| pod.metadata.name))
+    Ok(pods_of(pods, job).await?.into_iter().find(runs).and_then(|pod| pod.metadata.name))
 }

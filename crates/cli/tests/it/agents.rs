@@ -75,11 +75,9 @@ fn claude_code_works_on_a_checkout() {
 /// Puts a file of configuration into an Agent.
 fn configure(machine: &Machine, agent: &str, path: &str, content: &str) {
     let contexts = json!([{"type": "File", "file": {"filePath": path, "source": {"inline": content}}}]);
-    let patch = json!({"apiVersion": "kubetask.io/v1alpha1", "kind": "Agent", "metadata": {"name": agent},
-        "spec": {"defaultContexts": contexts}});
     let shown = machine.kubetask(&["get", "agent", agent, "-o", "json"]).ok().stdout;
     let mut whole: serde_json::Value = serde_json::from_str(&shown).unwrap();
-    whole["spec"]["defaultContexts"] = patch["spec"]["defaultContexts"].clone();
+    whole["spec"]["defaultContexts"] = contexts;
     let applied = json!({"apiVersion": whole["apiVersion"], "kind": whole["kind"], "metadata": {"name": agent},
         "spec": whole["spec"]});
     machine.kubetask_with_input(&["apply", "-f", "-"], &applied.to_string()).ok();

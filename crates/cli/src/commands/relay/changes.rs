@@ -3,15 +3,14 @@
 use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, LogParams};
+use kube::api::{Api, LogParams};
 use kubetask_core::cluster::Spec;
 use kubetask_core::task::CHANGES_CONTAINER;
 use tokio::signal::unix::Signal;
 
 use super::{Pauses, Trouble, connect};
-
-/// The most of a log that is taken over.
-const LOG_MAX: u64 = 16 << 20;
+use crate::commands::changes::LOG_MAX;
+use crate::interact::target;
 
 /// Waits until it is asked to end, which is when the agent's end has been told here; then prints the log. Whoever waits
 /// for it says for how long.
@@ -35,10 +34,7 @@ pub(super) async fn run(spec: &Spec, terminate: &mut Signal) {
 async fn fetch(spec: &Spec) -> Result<Vec<u8>, Trouble> {
     let client = connect(spec).await?;
     let pods: Api<Pod> = Api::namespaced(client, &spec.job.namespace().unwrap_or_default());
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={}", spec.job.name_any()));
-    let all = pods.list(&of_job).await?.items;
-    let latest = all.iter().max_by_key(|pod| (pod.creation_timestamp().map(|at| at.0), pod.name_any()));
-    let Some(pod) = latest else { return Ok(Vec::new()) };
+    let Some(pod) = target::pods_of(&pods, &spec.job.name_any()).await?.pop() else { return Ok(Vec::new()) };
     let params = LogParams { container: Some(CHANGES_CONTAINER.to_owned()), ..LogParams::default() };
     let stream = pods.log_stream(&pod.name_any(), &params).await?;
     let mut log = Vec::new();

@@ -9,7 +9,6 @@
 pub(super) mod bundle;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use clap::ValueEnum;
 use kubetask_api::Context;
@@ -17,6 +16,7 @@ use kubetask_api::context::{RepositoryWork, SecretName};
 use serde_json::json;
 
 use crate::error::{CommandError, CommandResult};
+use crate::git::{git, git_with};
 
 /// A git checkout as it is now.
 #[derive(Debug, Clone)]
@@ -182,7 +182,7 @@ impl Checkout {
             name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
         let path = format!("/workspace/{}", safe.trim_matches('.'));
         let path = if path.ends_with('/') { "/workspace/repo".to_owned() } else { path };
-        let repository = json!({"url": url, "ref": commit, "path": path});
+        let repository = json!({"url": url, "ref": commit, "path": path, "collectChanges": true});
         Ok(serde_json::from_value(json!({"type": "Repository", "repository": repository}))?)
     }
 
@@ -193,7 +193,7 @@ impl Checkout {
         let scratch = tempfile::tempdir()?;
         let index = scratch.path().join("index");
         let index = index.to_str().unwrap_or_default();
-        let with_index = |args: &[&str]| git_env(&self.top, args, &[("GIT_INDEX_FILE", index)]);
+        let with_index = |args: &[&str]| git_with(&self.top, args, &[("GIT_INDEX_FILE", index)], "");
         with_index(&["read-tree", "HEAD"]).map_err(failed)?;
         with_index(&["add", "--all"]).map_err(failed)?;
         let tree = with_index(&["write-tree"]).map_err(failed)?;
@@ -203,7 +203,8 @@ impl Checkout {
             ("GIT_COMMITTER_NAME", "KubeTask"),
             ("GIT_COMMITTER_EMAIL", "kubetask@localhost"),
         ];
-        git_env(&self.top, &["commit-tree", &tree, "-p", &self.commit, "-m", "Uncommitted work"], &who).map_err(failed)
+        git_with(&self.top, &["commit-tree", &tree, "-p", &self.commit, "-m", "Uncommitted work"], &who, "")
+            .map_err(failed)
     }
 }
 
@@ -228,24 +229,10 @@ fn without_password(url: &str) -> (String, bool) {
     }
 }
 
-fn git(directory: &Path, args: &[&str]) -> Result<String, String> {
-    git_env(directory, args, &[])
-}
-
-fn git_env(directory: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<String, String> {
-    let mut command = Command::new("git");
-    command.arg("-C").arg(directory).args(args).envs(env.iter().copied()).stdin(std::process::Stdio::null());
-    let out = command.output().map_err(|e| format!("git: {e}"))?;
-    if out.status.success() {
-        Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
-    } else {
-        let text = String::from_utf8_lossy(&out.stderr);
-        Err(text.trim().trim_start_matches("fatal: ").to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]

@@ -163,11 +163,7 @@ pub(super) async fn submit(
                     checkout.here(args.carry.is_some())?
                 };
                 resolved.warnings.iter().for_each(|warning| output.warn(warning));
-                let mut context = resolved.context;
-                if let Some(repository) = &mut context.repository {
-                    repository.collect_changes = Some(true);
-                }
-                contexts.push(context);
+                contexts.push(resolved.context);
                 bundle = resolved.bundle;
             }
             let task = Task {
