@@ -17,7 +17,7 @@ use super::shared::Groups;
 const LEAST: Duration = Duration::from_millis(1);
 /// How long watches gather, by what it costs to tell one: on a connection of HTTP/1.1 each is told by a record and a system
 /// call of its own.
-const SHARED: Gather = Gather { each: Duration::from_micros(10), most: Duration::from_millis(10) };
+const SHARED: Gather = Gather { each: Duration::from_micros(7), most: Duration::from_millis(7) };
 const ALONE: Gather = Gather { each: Duration::from_micros(15), most: Duration::from_millis(15) };
 /// So many different ticks there are; watches of the same one share their frames.
 const PHASES: u32 = 8;
@@ -130,12 +130,12 @@ mod tests {
     #[test]
     fn connections_take_turns() {
         let watchers = Watchers::default();
-        let now = watchers.epoch + 1404 * MS;
+        let now = watchers.epoch + 1403 * MS;
         let _others: Vec<Pace> = (0..1000).map(|_| watchers.enter(now, 0, true)).collect();
         for (connection, eighths) in [(0, 8), (4, 4), (5, 5), (7, 7), (8, 8)] {
             let mut pace = watchers.enter(now, connection, true);
             pace.sent(now);
-            let until = watchers.epoch + 1400 * MS + 10 * MS * eighths / 8;
+            let until = watchers.epoch + 1400 * MS + 7 * MS * eighths / 8;
             assert_eq!(pace.gather_until(now), Some(until), "{connection}");
         }
     }
