@@ -39,7 +39,10 @@ fn main() {
         runtime.block_on(docker());
     }
     if wants("idle") {
-        runtime.block_on(idle());
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("d")).unwrap();
+        let (server, _) = Server::start(&dir);
+        runtime.block_on(idle(&dir, server));
     }
 }
 
@@ -151,10 +154,7 @@ async fn docker() {
     line("docker: over docker run, p50", middle(&ours) - middle(&theirs), "ms", "≤ 0 ms");
 }
 
-async fn idle() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(dir.path().join("d")).unwrap();
-    let (server, _) = Server::start(&dir);
+async fn idle(dir: &tempfile::TempDir, server: Server) {
     let kubeconfig = kube::config::Kubeconfig::read_from(&server.kubeconfig).unwrap();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
     let client = kube::Client::try_from(config).unwrap();

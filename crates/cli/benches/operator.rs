@@ -26,6 +26,8 @@ const CRONS: usize = 10_000;
 const DUE: usize = 1_000;
 const OPERATOR: &str = "operator";
 
+#[path = "harness/program.rs"]
+mod program;
 #[path = "operator/scale.rs"]
 mod scale;
 

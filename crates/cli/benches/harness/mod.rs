@@ -1,5 +1,7 @@
 //! What the benchmarks of the binary share: a server process, raw connections to it, load, and a line for each figure.
 
+mod program;
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,11 +19,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
-/// The binary that is measured: this build's, or the one that `KUBETASK_BENCH_BINARY` names, to hold builds against each
-/// other.
-pub(crate) fn program() -> PathBuf {
-    std::env::var_os("KUBETASK_BENCH_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_kubetask").into(), PathBuf::from)
-}
+pub(crate) use program::program;
 
 /// Connections of a load.
 pub(crate) const CONNECTIONS: usize = 32;

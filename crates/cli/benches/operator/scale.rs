@@ -25,7 +25,7 @@ impl Drop for Controller {
 
 impl Controller {
     fn start(kubeconfig: &str) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_kubetask"))
+        let child = Command::new(super::program::program())
             .args(["controller", "--kubeconfig", kubeconfig, "--leader-elect=false", "--log-format", "json"])
             .args(["--metrics-bind-address", ADDRESS, "--health-probe-bind-address", ADDRESS])
             .env("RUST_LOG", "warn")
