@@ -102,7 +102,8 @@ impl Manager {
     async fn apply(&mut self, mut pod: Pod) {
         pod.metadata.managed_fields = None;
         let Some(uid) = pod.metadata.uid.clone() else { return };
-        let pod = Arc::new(pod);
+        // A copy: lists that were read have room for more than is in them, and this is kept as long as the pod lives.
+        let pod = Arc::new(pod.clone());
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
         let over = matches!(phase(&pod), Some("Succeeded" | "Failed"));
         if let Some(handle) = self.shared.handle(&uid) {
@@ -122,8 +123,9 @@ impl Manager {
             if self.placed.remove(&uid).is_some() {
                 self.retry_waiting().await;
             }
-        } else if ours && !self.placed.contains_key(&uid) {
-            let load = Load::of(&pod);
+        } else if ours {
+            // The newest version, which its driver has too: an older one would be kept for this alone.
+            let load = self.placed.remove(&uid).map_or_else(|| Load::of(&pod), |(_, load)| load);
             self.placed.insert(uid, (pod, load));
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use futures::future::{try_join, try_join_all};
 use k8s_openapi::api::core::v1::{ConfigMap, EnvFromSource, EnvVar, Pod, Secret};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 
 /// Names of ConfigMaps and Secrets of one namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,21 +70,21 @@ impl Refs {
 /// Content of what [`Refs`] named; what does not exist is absent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fetched {
-    /// ConfigMaps by name.
-    pub(crate) config_maps: BTreeMap<String, ConfigMap>,
+    /// ConfigMaps by name. Boxed: a node of the map has room for eleven, and most pods name one or two.
+    pub(crate) config_maps: BTreeMap<String, Box<ConfigMap>>,
     /// Secrets by name.
-    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) secrets: BTreeMap<String, Box<Secret>>,
 }
 
 impl Fetched {
     /// A ConfigMap, or the kubelet's words for its absence.
     pub(crate) fn config_map(&self, name: &str) -> Result<&ConfigMap, String> {
-        self.config_maps.get(name).ok_or_else(|| format!("configmap \"{name}\" not found"))
+        self.config_maps.get(name).map(Box::as_ref).ok_or_else(|| format!("configmap \"{name}\" not found"))
     }
 
     /// A Secret, or the kubelet's words for its absence.
     pub(crate) fn secret(&self, name: &str) -> Result<&Secret, String> {
-        self.secrets.get(name).ok_or_else(|| format!("secret \"{name}\" not found"))
+        self.secrets.get(name).map(Box::as_ref).ok_or_else(|| format!("secret \"{name}\" not found"))
     }
 }
 
@@ -93,6 +93,17 @@ impl Fetched {
 pub(crate) trait Objects: Send + Sync {
     /// Fetches all of `refs`; an error is one of the connection, not an absence.
     async fn fetch(&self, namespace: &str, refs: &Refs) -> Result<Fetched, kube::Error>;
+}
+
+/// What was found, without who manages its fields.
+fn by_name<K: Resource>(names: &BTreeSet<String>, found: Vec<Option<K>>) -> BTreeMap<String, Box<K>> {
+    let found = names.iter().zip(found).filter_map(|(name, object)| Some((name.clone(), object?)));
+    found
+        .map(|(name, mut object)| {
+            object.meta_mut().managed_fields = None;
+            (name, Box::new(object))
+        })
+        .collect()
 }
 
 /// The API server.
@@ -108,10 +119,6 @@ impl Objects for ApiObjects {
             try_join_all(refs.secrets.iter().map(|name| secrets.get_opt(name))),
         )
         .await?;
-        let zip = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>();
-        Ok(Fetched {
-            config_maps: zip(&refs.config_maps).into_iter().zip(maps).filter_map(|(n, o)| Some((n, o?))).collect(),
-            secrets: zip(&refs.secrets).into_iter().zip(hidden).filter_map(|(n, o)| Some((n, o?))).collect(),
-        })
+        Ok(Fetched { config_maps: by_name(&refs.config_maps, maps), secrets: by_name(&refs.secrets, hidden) })
     }
 }

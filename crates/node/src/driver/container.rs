@@ -3,30 +3,48 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kubetask_engine::spec::Exit;
+use k8s_openapi::api::core::v1::Container;
+use kubetask_engine::spec::{ContainerId, Exit};
 use kubetask_engine::{ContainerEngine, EngineError};
+use tokio::sync::mpsc;
 
 use super::Driver;
-use super::launch::{Launch, uid};
 use crate::logs;
 use crate::machine::{End, Event, NotStarted, State};
 use crate::names;
+use crate::shared::Shared;
 
 /// Longest termination message.
 const LONGEST_MESSAGE: u64 = 4096;
 /// Waits between attempts to ask an engine that does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// One run of a container: what it takes to wait for it, to end it and to tell of it. Whoever waits does so for hours, and
+/// keeps no more than this alive.
+pub(super) struct Run {
+    pub(super) shared: Arc<Shared>,
+    pub(super) engine: Arc<dyn ContainerEngine>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) namespace: String,
+    /// The pod's name.
+    pub(super) pod: String,
+    /// The pod's uid.
+    pub(super) uid: String,
+    pub(super) container: Arc<Container>,
+    pub(super) slot: usize,
+    pub(super) attempt: u32,
+}
+
 impl Driver {
     /// Looks for a container that may have been started before this process began.
     pub(super) fn adopt(&mut self, slot: usize, attempt: u32, ran: bool) {
-        let launch = match self.launch(slot, attempt) {
-            Ok(launch) => launch,
+        let run = match self.container_run(slot, attempt) {
+            Ok(run) => run,
             // It may well be running: it stays as it was last seen until its engine is back or the pod is deleted.
             Err(error) => {
                 let message = format!("Error: the container cannot be looked for: {error}");
@@ -35,7 +53,7 @@ impl Driver {
             }
         };
         let stop = self.shared.stop.clone();
-        self.shared.tasks.spawn(async move { stop.run_until_cancelled(launch.adopt(ran)).await });
+        self.shared.tasks.spawn(async move { stop.run_until_cancelled(run.adopt(ran)).await });
     }
 
     /// The pod is being deleted and its engine is not there: what cannot be found cannot be waited for.
@@ -51,15 +69,40 @@ impl Driver {
     }
 
     pub(super) fn kill(&mut self, slot: usize, attempt: u32, grace: Duration) {
-        let Ok(launch) = self.launch(slot, attempt) else { return };
+        let Ok(run) = self.container_run(slot, attempt) else { return };
         let stop = self.shared.stop.clone();
-        self.shared.tasks.spawn(async move { stop.run_until_cancelled(launch.kill(grace)).await });
+        self.shared.tasks.spawn(async move { stop.run_until_cancelled(run.kill(grace)).await });
     }
 }
 
-impl Launch {
+impl Run {
+    /// What its engine calls it.
+    pub(super) fn id(&self) -> ContainerId {
+        names::container_id(&self.uid, &self.container.name, self.attempt)
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        // Nobody listens once the pod is gone.
+        let _ = self.events.send(event);
+    }
+
+    /// Where the log of a run of this container is.
+    pub(super) fn log(&self, attempt: u32) -> PathBuf {
+        self.shared.layout.log(&self.namespace, &self.pod, &self.uid, &self.container.name, attempt)
+    }
+
+    /// Where its last words are.
+    pub(super) fn termination(&self, attempt: u32) -> PathBuf {
+        self.shared.layout.termination(&self.uid, &self.container.name, attempt)
+    }
+
+    /// Lets its engine forget it.
+    pub(super) async fn remove(&self) {
+        remove(self.engine.as_ref(), &self.uid, &self.container.name, self.attempt).await;
+    }
+
     async fn adopt(&self, ran: bool) {
-        let id = names::container_id(uid(&self.pod), &self.container.name, self.attempt);
+        let id = self.id();
         let (slot, attempt) = (self.slot, self.attempt);
         let mut wait = RETRY.0;
         let state = loop {
@@ -91,7 +134,7 @@ impl Launch {
 
     /// Ends the container; that it ended is heard from whoever waits for it.
     async fn kill(&self, grace: Duration) {
-        let id = names::container_id(uid(&self.pod), &self.container.name, self.attempt);
+        let id = self.id();
         let mut wait = RETRY.0;
         loop {
             match self.engine.stop(&id, grace).await {
@@ -126,12 +169,7 @@ impl Launch {
 
     /// What the container left in its termination message file, or the end of its log where it asks for that.
     async fn last_words(&self, code: i32) -> Option<String> {
-        let meta = &self.pod.metadata;
-        let (namespace, name) =
-            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-        let layout = &self.shared.layout;
-        let path = layout.termination(uid(&self.pod), &self.container.name, self.attempt);
-        let log = layout.log(namespace, name, uid(&self.pod), &self.container.name, self.attempt);
+        let (path, log) = (self.termination(self.attempt), self.log(self.attempt));
         let policy = self.container.termination_message_policy.as_deref();
         let from_log = code != 0 && policy == Some("FallbackToLogsOnError");
         let read = move || {
@@ -139,6 +177,41 @@ impl Launch {
             words.or_else(|| if from_log { logs::tail(&log).filter(|text| !text.is_empty()) } else { None })
         };
         tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    }
+
+    /// The run before an attempt is over and written down: its engine state and the log before it can go.
+    pub(super) async fn forget(&self, attempt: u32) {
+        remove(self.engine.as_ref(), &self.uid, &self.container.name, attempt).await;
+        let Some(oldest) = attempt.checked_sub(1) else { return };
+        let log = self.log(oldest);
+        for index in 0..=self.shared.config.log_max_files {
+            let mut path = log.clone().into_os_string();
+            if index > 0 {
+                path.push(format!(".{index}"));
+            }
+            let _ = tokio::fs::remove_file(path).await;
+        }
+        let _ = tokio::fs::remove_file(self.termination(attempt)).await;
+    }
+
+    /// Waits for its end, and tells of it.
+    pub(super) async fn wait(&self, started_at: Timestamp) {
+        let end = self.wait_for_end(started_at).await;
+        self.tell(Event::Ended { slot: self.slot, attempt: self.attempt, end });
+    }
+
+    async fn wait_for_end(&self, started_at: Timestamp) -> End {
+        let id = self.id();
+        let mut wait = RETRY.0;
+        loop {
+            match self.engine.wait(&id).await {
+                Ok(exit) => return self.end(exit, started_at).await,
+                Err(EngineError::NotFound(_)) => return End { started_at, ..lost(Timestamp::now()) },
+                Err(error) => tracing::warn!(%error, "cannot wait for a container; trying again"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY.1);
+        }
     }
 }
 
@@ -153,21 +226,6 @@ fn read_words(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     file.take(LONGEST_MESSAGE).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Waits until the container of `launch` ended.
-pub(super) async fn wait(launch: &Launch, started_at: Timestamp) -> End {
-    let id = names::container_id(uid(&launch.pod), &launch.container.name, launch.attempt);
-    let mut wait = RETRY.0;
-    loop {
-        match launch.engine.wait(&id).await {
-            Ok(exit) => return launch.end(exit, started_at).await,
-            Err(EngineError::NotFound(_)) => return End { started_at, ..lost(Timestamp::now()) },
-            Err(error) => tracing::warn!(%error, "cannot wait for a container; trying again"),
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY.1);
-    }
 }
 
 /// The end of a container that nobody knows any more.

@@ -9,10 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Driver;
-use super::launch::{Launch, uid};
+use super::container::Run;
 use super::wire;
 use crate::machine::{Event, Hook, ProbeKind};
-use crate::names;
 
 /// Most of a probe's output that is kept.
 const OUTPUT: usize = 10 * 1024;
@@ -21,54 +20,54 @@ const HEAD: usize = 8 * 1024;
 
 impl Driver {
     pub(super) fn hook(&mut self, slot: usize, attempt: u32, hook: Hook, timeout: Duration) {
-        let Ok(launch) = self.launch(slot, attempt) else { return };
+        let Ok(run) = self.container_run(slot, attempt) else { return };
         let stop = self.shared.stop.clone();
         self.shared.tasks.spawn(async move {
-            let lifecycle = launch.container.lifecycle.clone().unwrap_or_default();
+            let lifecycle = run.container.lifecycle.clone().unwrap_or_default();
             let handler = match hook {
                 Hook::PostStart => lifecycle.post_start,
                 Hook::PreStop => lifecycle.pre_stop,
             };
-            let run = launch.run_handler(handler.unwrap_or_default());
-            let Some(result) = stop.run_until_cancelled(tokio::time::timeout(timeout, run)).await else { return };
+            let handled = run.run_handler(handler.unwrap_or_default());
+            let Some(result) = stop.run_until_cancelled(tokio::time::timeout(timeout, handled)).await else { return };
             let result = result.unwrap_or_else(|_| Err(format!("timed out after {}s", timeout.as_secs())));
-            launch.tell(Event::HookDone { slot, attempt, hook, result });
+            run.tell(Event::HookDone { slot, attempt, hook, result });
         });
     }
 
     pub(super) fn probe(&mut self, slot: usize, attempt: u32, kind: ProbeKind) {
-        let Ok(launch) = self.launch(slot, attempt) else { return };
+        let Ok(run) = self.container_run(slot, attempt) else { return };
         let Some(probe) = self.machine.slots()[slot].probe(kind).cloned() else { return };
         let stop = self.shared.stop.clone();
         self.shared.tasks.spawn(async move {
             let seconds = u64::try_from(probe.timeout_seconds.unwrap_or(1)).unwrap_or(1).max(1);
             let timeout = Duration::from_secs(seconds);
-            let run = async {
+            let probing = async {
                 if let Some(action) = &probe.exec {
-                    let run = tokio::time::timeout(timeout, launch.run_exec(action));
+                    let ran = tokio::time::timeout(timeout, run.run_exec(action));
                     let command = action.command.clone().unwrap_or_default().join(" ");
-                    return run
+                    return ran
                         .await
                         .unwrap_or_else(|_| Err(format!("command timed out: {command:?} timed out after {seconds}s")));
                 }
-                let run = async {
+                let asked = async {
                     match (&probe.http_get, &probe.tcp_socket, &probe.grpc) {
-                        (Some(action), ..) => launch.http_get(action).await,
-                        (None, Some(action), _) => launch.connect(action).await,
-                        (None, None, Some(action)) => launch.grpc(action).await,
+                        (Some(action), ..) => run.http_get(action).await,
+                        (None, Some(action), _) => run.connect(action).await,
+                        (None, None, Some(action)) => run.grpc(action).await,
                         (None, None, None) => Err("missing probe handler".to_owned()),
                     }
                 };
                 let late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
-                tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| Err(late.to_owned()))
+                tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| Err(late.to_owned()))
             };
-            let Some(result) = stop.run_until_cancelled(run).await else { return };
-            launch.tell(Event::Probed { slot, attempt, kind, result });
+            let Some(result) = stop.run_until_cancelled(probing).await else { return };
+            run.tell(Event::Probed { slot, attempt, kind, result });
         });
     }
 }
 
-impl Launch {
+impl Run {
     async fn run_handler(&self, handler: LifecycleHandler) -> Result<(), String> {
         if let Some(action) = &handler.exec {
             return self.run_exec(action).await;
@@ -84,7 +83,7 @@ impl Launch {
 
     /// Runs a program in the container; an error is its output.
     async fn run_exec(&self, action: &ExecAction) -> Result<(), String> {
-        let id = names::container_id(uid(&self.pod), &self.container.name, self.attempt);
+        let id = self.id();
         let spec = ExecSpec { command: action.command.clone().unwrap_or_default(), ..ExecSpec::default() };
         let session = self.engine.exec(&id, &spec).await.map_err(|error| error.to_string())?;
         let Session { stdin, stdout, stderr, resize: _resize, exit } = session;

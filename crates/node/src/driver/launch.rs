@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
+use kubetask_engine::EngineError;
 use kubetask_engine::spec::{ContainerSpec, ContainerState, LogSpec, Mount, Network, PullPolicy};
 use kubetask_engine::traits::{ImageProgress, RegistryCredentials};
-use kubetask_engine::{ContainerEngine, EngineError};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::container::{self, Run};
 use super::security::{non_root, resources, security};
-use super::{Driver, container};
+use super::{Driver, field};
 use crate::config::{
     ATTEMPT_LABEL, CONTAINER_LABEL, NODE_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL, isolated,
 };
@@ -25,11 +25,9 @@ use crate::env::{self, Resolved};
 use crate::events::From;
 use crate::image;
 use crate::machine::{Event, NotStarted};
-use crate::names;
 use crate::objects::{Fetched, Refs};
 use crate::record::Record;
 use crate::registry;
-use crate::shared::Shared;
 use crate::volumes::{self, Places};
 
 /// An image check that takes longer than this was a download.
@@ -44,16 +42,12 @@ const HURRY: Duration = Duration::from_millis(500);
 /// How often the progress of a download is told.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// Everything a task for one run of a container needs.
-pub(super) struct Launch {
-    pub(super) shared: Arc<Shared>,
-    pub(super) engine: Arc<dyn ContainerEngine>,
-    pub(super) pod: Arc<Pod>,
-    pub(super) container: Container,
-    pub(super) field: Option<String>,
-    pub(super) events: mpsc::UnboundedSender<Event>,
-    pub(super) slot: usize,
-    pub(super) attempt: u32,
+/// A container on its way to running.
+struct Launch {
+    run: Run,
+    /// The pod as it was when the start was asked for.
+    pod: Arc<Pod>,
+    field: Option<String>,
 }
 
 /// Writes a pod's record, in order, and not twice.
@@ -91,8 +85,8 @@ fn covers(written: &Record, wanted: &Record) -> bool {
 
 impl Driver {
     pub(super) fn start(&mut self, slot: usize, attempt: u32) {
-        let launch = match self.launch(slot, attempt) {
-            Ok(launch) => launch,
+        let run = match self.container_run(slot, attempt) {
+            Ok(run) => run,
             Err(error) => {
                 let why = NotStarted::Config(error);
                 // Never sent while the machine is stepping: it hears of it as of any other outcome.
@@ -100,6 +94,7 @@ impl Driver {
                 return;
             }
         };
+        let launch = Launch { run, pod: Arc::clone(self.machine.pod()), field: field(&self.machine, slot) };
         let cancel = self.shared.stop.child_token();
         self.cancels.insert(slot, cancel.clone());
         let (records, record) = (Arc::clone(&self.records), self.machine.record());
@@ -107,17 +102,21 @@ impl Driver {
         let refs = self.refs.clone();
         let stop = self.shared.stop.clone();
         self.shared.tasks.spawn(async move {
-            let persist = records.ensure(launch.shared.layout.record(uid(&launch.pod)), record);
-            // Not cut off when the node ends: what was begun with the engine is brought to its end.
-            match launch.start(persist, places, fetched, refs, cancel).await {
-                Err(why) => launch.tell(Event::NotStarted { slot, attempt, why }),
+            let layout = &launch.run.shared.layout;
+            let persist = records.ensure(layout.record(&launch.run.uid), record);
+            // Boxed, so that whoever waits for the end does not keep the room that starting took. Not cut off when the node
+            // ends: what was begun with the engine is brought to its end.
+            let started = Box::pin(launch.start(persist, places, fetched, refs, cancel)).await;
+            let run = launch.into_run();
+            match started {
+                Err(why) => run.tell(Event::NotStarted { slot, attempt, why }),
                 Ok(state) => {
                     let at = container::time(state.started_at_nanos);
-                    launch.tell(Event::Started { slot, attempt, at, adopted: false });
+                    run.tell(Event::Started { slot, attempt, at, adopted: false });
                     if let Some(before) = attempt.checked_sub(1) {
-                        launch.forget(before).await;
+                        Box::pin(run.forget(before)).await;
                     }
-                    let _ = stop.run_until_cancelled(launch.wait(at)).await;
+                    let _ = stop.run_until_cancelled(run.wait(at)).await;
                 }
             }
         });
@@ -137,13 +136,13 @@ impl Driver {
 }
 
 impl Launch {
-    pub(super) fn tell(&self, event: Event) {
-        // Nobody listens once the pod is gone.
-        let _ = self.events.send(event);
+    /// What is still needed once it was started.
+    fn into_run(self) -> Run {
+        self.run
     }
 
     fn emit(&self, warning: bool, reason: &'static str, message: &str) {
-        self.shared.recorder.emit(From::Kubelet, &self.pod, self.field.clone(), warning, reason, message);
+        self.run.shared.recorder.emit(From::Kubelet, &self.pod, self.field.clone(), warning, reason, message);
     }
 
     async fn start(
@@ -191,7 +190,7 @@ impl Launch {
                 (Err(EngineError::Waiting { reason, .. }), _) => reason,
                 // It never ran, and nobody wants it any more: it has no end that is worth telling.
                 (Err(EngineError::Start(_)), true) => {
-                    container::remove(self.engine.as_ref(), uid(&self.pod), &self.container.name, self.attempt).await;
+                    self.run.remove().await;
                     return Err(NotStarted::Never);
                 }
                 (outcome, _) => return Ok(outcome),
@@ -202,8 +201,8 @@ impl Launch {
             }
             if cancel.is_cancelled() {
                 // When only the node ends, it stays: the next start goes on waiting for it.
-                if !self.shared.stop.is_cancelled() {
-                    container::remove(self.engine.as_ref(), uid(&self.pod), &self.container.name, self.attempt).await;
+                if !self.run.shared.stop.is_cancelled() {
+                    self.run.remove().await;
                 }
                 return Err(NotStarted::Never);
             }
@@ -219,7 +218,7 @@ impl Launch {
         spec: &ContainerSpec,
         cancel: &CancellationToken,
     ) -> (Result<ContainerState, EngineError>, bool) {
-        let mut start = std::pin::pin!(self.engine.start(spec));
+        let mut start = std::pin::pin!(self.run.engine.start(spec));
         let unwanted = async {
             cancel.cancelled().await;
             tokio::time::sleep(HURRY).await;
@@ -231,10 +230,10 @@ impl Launch {
         let grace = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
         let grace = Duration::from_secs(grace.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30));
         // When only the node ends, what was begun is brought to its end.
-        while !self.shared.stop.is_cancelled() {
+        while !self.run.shared.stop.is_cancelled() {
             let stop = async {
                 // There may be nothing to stop yet, or nobody who answers.
-                let _ = self.engine.stop(&spec.id, grace).await;
+                let _ = self.run.engine.stop(&spec.id, grace).await;
                 tokio::time::sleep(AGAIN).await;
             };
             tokio::select! {
@@ -247,9 +246,9 @@ impl Launch {
 
     /// Checks the image; returns its full reference.
     async fn ensure_image(&self, cancel: &CancellationToken) -> Result<String, NotStarted> {
-        let image = self.container.image.clone().unwrap_or_default();
+        let image = self.run.container.image.clone().unwrap_or_default();
         let full = image::normalise(&image).map_err(NotStarted::InvalidImage)?;
-        let policy = match self.container.image_pull_policy.as_deref() {
+        let policy = match self.run.container.image_pull_policy.as_deref() {
             Some("Never") => PullPolicy::Never,
             Some("Always") => PullPolicy::Always,
             None if full.ends_with(":latest") => PullPolicy::Always,
@@ -258,7 +257,7 @@ impl Launch {
         let began = Instant::now();
         let credentials = if policy == PullPolicy::Never { Vec::new() } else { self.registry_credentials(&full).await };
         let (progress, told) = mpsc::channel(16);
-        let pull = self.engine.pull_image_as(&full, policy, &credentials, progress);
+        let pull = self.run.engine.pull_image_as(&full, policy, &credentials, progress);
         let both = async { tokio::join!(pull, self.tell_progress(&image, told)).0 };
         let ensured = cancel.run_until_cancelled(both).await;
         let took = began.elapsed();
@@ -294,8 +293,8 @@ impl Launch {
             return Vec::new();
         }
         let refs = Refs { secrets: names.iter().map(|name| (*name).clone()).collect(), ..Refs::default() };
-        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
-        let fetched = match self.shared.objects.fetch(namespace, &refs).await {
+        let namespace = self.run.namespace.as_str();
+        let fetched = match self.run.shared.objects.fetch(namespace, &refs).await {
             Ok(fetched) => fetched,
             Err(error) => {
                 tracing::warn!(%error, "the Secrets for the registry could not be fetched");
@@ -311,7 +310,7 @@ impl Launch {
             );
             self.emit(true, "FailedToRetrieveImagePullSecret", &message);
         }
-        registry::credentials(names.iter().filter_map(|name| fetched.secrets.get(*name)), image)
+        registry::credentials(names.iter().filter_map(|name| fetched.secret(name).ok()), image)
     }
 
     /// Tells of a download when it begins, and now and then how far it is.
@@ -348,32 +347,27 @@ impl Launch {
         if refs.is_empty() {
             return Ok(Arc::default());
         }
-        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
-        let fetched = self.shared.objects.fetch(namespace, refs).await;
+        let namespace = self.run.namespace.as_str();
+        let fetched = self.run.shared.objects.fetch(namespace, refs).await;
         fetched
             .map(Arc::new)
             .map_err(|error| NotStarted::Config(format!("failed to fetch what the pod refers to: {error}")))
     }
 
     async fn spec(&self, image: String, places: Arc<Places>, fetched: &Fetched) -> Result<ContainerSpec, NotStarted> {
-        let (pod, container) = (&self.pod, &self.container);
+        let (pod, run, container) = (&self.pod, &self.run, &self.run.container);
         non_root(pod, container).map_err(NotStarted::Config)?;
-        let mut resolved = env::resolve(pod, container, fetched, &self.shared.facts).map_err(NotStarted::Config)?;
+        let mut resolved = env::resolve(pod, container, fetched, &self.run.shared.facts).map_err(NotStarted::Config)?;
         self.add_api_server(&mut resolved);
-        let (uid, attempt) = (uid(pod), self.attempt);
-        let meta = &pod.metadata;
-        let (namespace, name) =
-            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-        let layout = &self.shared.layout;
-        let log = layout.log(namespace, name, uid, &container.name, attempt);
-        let last_words = layout.termination(uid, &container.name, attempt);
+        let (log, last_words) = (run.log(run.attempt), run.termination(run.attempt));
         let words_at = container
             .termination_message_path
             .as_deref()
             .filter(|path| !path.is_empty())
             .unwrap_or("/dev/termination-log");
         let words = Mount { source: last_words.clone(), target: PathBuf::from(words_at), read_only: false };
-        let (owned, env, directory) = (container.clone(), resolved.env.clone(), log.parent().map(Path::to_path_buf));
+        let (owned, env, directory) =
+            (Arc::clone(container), resolved.env.clone(), log.parent().map(Path::to_path_buf));
         let mounts = tokio::task::spawn_blocking(move || {
             let failed = |error: io::Error| format!("cannot create the container's files: {error}");
             make_file(&last_words).map_err(failed)?;
@@ -388,19 +382,19 @@ impl Launch {
         };
         mounts.push(words);
         let labels = [
-            (NODE_LABEL, self.shared.config.name.clone()),
-            (POD_UID_LABEL, uid.to_owned()),
-            (POD_NAME_LABEL, name.to_owned()),
-            (POD_NAMESPACE_LABEL, namespace.to_owned()),
+            (NODE_LABEL, self.run.shared.config.name.clone()),
+            (POD_UID_LABEL, run.uid.clone()),
+            (POD_NAME_LABEL, run.pod.clone()),
+            (POD_NAMESPACE_LABEL, run.namespace.clone()),
             (CONTAINER_LABEL, container.name.clone()),
-            (ATTEMPT_LABEL, attempt.to_string()),
+            (ATTEMPT_LABEL, run.attempt.to_string()),
         ];
         let cut_off = isolated(pod);
         let hostname = pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
         let hostname = hostname
-            .or_else(|| Some(name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()));
+            .or_else(|| Some(run.pod.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()));
         Ok(ContainerSpec {
-            id: names::container_id(uid, &container.name, attempt),
+            id: run.id(),
             labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
             image,
             command: resolved.command,
@@ -416,16 +410,16 @@ impl Launch {
             stdin: container.stdin == Some(true),
             log: LogSpec {
                 path: log,
-                max_bytes: self.shared.config.log_max_bytes,
-                max_files: self.shared.config.log_max_files,
+                max_bytes: self.run.shared.config.log_max_bytes,
+                max_files: self.run.shared.config.log_max_files,
             },
         })
     }
 
     /// Pods that mount a token are told where the API server is.
     fn add_api_server(&self, resolved: &mut Resolved) {
-        let Some((host, port)) = &self.shared.config.api_server else { return };
-        let mounted = self.container.volume_mounts.iter().flatten();
+        let Some((host, port)) = &self.run.shared.config.api_server else { return };
+        let mounted = self.run.container.volume_mounts.iter().flatten();
         let mut mounted = mounted.filter(|mount| mount.mount_path == "/var/run/secrets/kubernetes.io/serviceaccount");
         if mounted.next().is_none() {
             return;
@@ -437,36 +431,6 @@ impl Launch {
             }
         }
     }
-
-    /// The run before this one is over and written down: its engine state and the log before it can go.
-    async fn forget(&self, attempt: u32) {
-        let uid = uid(&self.pod);
-        container::remove(self.engine.as_ref(), uid, &self.container.name, attempt).await;
-        let Some(oldest) = attempt.checked_sub(1) else { return };
-        let meta = &self.pod.metadata;
-        let (namespace, name) =
-            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-        let log = self.shared.layout.log(namespace, name, uid, &self.container.name, oldest);
-        for index in 0..=self.shared.config.log_max_files {
-            let mut path = log.clone().into_os_string();
-            if index > 0 {
-                path.push(format!(".{index}"));
-            }
-            let _ = tokio::fs::remove_file(path).await;
-        }
-        let _ = tokio::fs::remove_file(self.shared.layout.termination(uid, &self.container.name, attempt)).await;
-    }
-
-    /// Waits for the end of a running container, and tells of it.
-    pub(super) async fn wait(&self, started_at: Timestamp) {
-        let end = container::wait(self, started_at).await;
-        self.tell(Event::Ended { slot: self.slot, attempt: self.attempt, end });
-    }
-}
-
-/// The pod's uid.
-pub(super) fn uid(pod: &Pod) -> &str {
-    pod.metadata.uid.as_deref().unwrap_or_default()
 }
 
 /// An error with everything that caused it.

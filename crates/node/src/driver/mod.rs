@@ -32,8 +32,9 @@ use crate::shared::{PodHandle, Shared};
 use crate::sources::Interest;
 use crate::view::PodView;
 use crate::volumes::Places;
+use container::Run;
 pub(crate) use container::remove_orphan;
-use launch::{Launch, RecordWriter};
+use launch::RecordWriter;
 pub(crate) use prepare::remove_files;
 use publish::Publisher;
 
@@ -66,7 +67,7 @@ struct Driver {
     publisher: Publisher,
     places: Arc<Places>,
     fetched: Option<Arc<Fetched>>,
-    prepared: mpsc::UnboundedSender<Prepared>,
+    prepared: mpsc::UnboundedSender<Box<Prepared>>,
     cancels: HashMap<usize, CancellationToken>,
     refresh_at: Option<tokio::time::Instant>,
     refreshing: bool,
@@ -165,7 +166,7 @@ impl Driver {
     async fn run(
         mut self,
         mut events: mpsc::UnboundedReceiver<Event>,
-        mut prepared: mpsc::UnboundedReceiver<Prepared>,
+        mut prepared: mpsc::UnboundedReceiver<Box<Prepared>>,
         first: Vec<Command>,
     ) {
         self.execute(first);
@@ -189,7 +190,7 @@ impl Driver {
             let wake = self.sleep_until();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.publisher.finish(&self.shared, &self.machine).await,
+                () = stop.cancelled() => return Box::pin(self.publisher.finish(&self.shared, &self.machine)).await,
                 Some(event) = events.recv() => {
                     self.hear(event);
                     // What is already there is dealt with before anything is published.
@@ -197,7 +198,7 @@ impl Driver {
                         self.hear(event);
                     }
                 }
-                Some(done) = prepared.recv() => self.set_prepared(done),
+                Some(done) = prepared.recv() => self.set_prepared(*done),
                 () = self.publisher.done() => {}
                 () = self.poke.notified() => {
                     self.fetched = None;
@@ -214,7 +215,8 @@ impl Driver {
                 }
             }
         }
-        self.clean_up().await;
+        // Boxed, as what happens once at the end should not make every driver larger all its life.
+        Box::pin(self.clean_up()).await;
     }
 
     /// An event from outside.
@@ -291,16 +293,17 @@ impl Driver {
         [machine, self.refresh_at, self.publisher.wake_at()].into_iter().flatten().min()
     }
 
-    /// What a task for one container needs.
-    fn launch(&self, slot: usize, attempt: u32) -> Result<Launch, String> {
-        let container = &self.machine.slots()[slot];
-        Ok(Launch {
+    /// What a task for one run of a container needs.
+    fn container_run(&self, slot: usize, attempt: u32) -> Result<Run, String> {
+        let container = &self.machine.slots()[slot].spec;
+        Ok(Run {
             shared: Arc::clone(&self.shared),
-            engine: self.engine_of(&container.spec)?,
-            pod: Arc::clone(self.machine.pod()),
-            container: container.spec.clone(),
-            field: field(&self.machine, slot),
+            engine: self.engine_of(container)?,
             events: self.events.clone(),
+            namespace: self.namespace.clone(),
+            pod: self.machine.pod().metadata.name.clone().unwrap_or_default(),
+            uid: self.uid.clone(),
+            container: Arc::clone(container),
             slot,
             attempt,
         })

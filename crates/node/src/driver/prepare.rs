@@ -45,7 +45,7 @@ impl Driver {
                 Err(messages) => Prepared { result: Err(messages), fetched: None, refresh_in: None, again },
             };
             // The driver may be gone.
-            let _ = answer.send(prepared);
+            let _ = answer.send(Box::new(prepared));
         });
     }
 

@@ -8,7 +8,7 @@ use super::*;
 fn fetched() -> Fetched {
     let map: ConfigMap = from(json!({"data": {"A": "from-cm", "B": "b", "DUP": "cm", "bad=key": "skipped"}}));
     let secret: Secret = from(json!({"data": {"DUP": "c2Vj", "PW": "cHc="}}));
-    Fetched { config_maps: [("c".to_owned(), map)].into(), secrets: [("s".to_owned(), secret)].into() }
+    Fetched { config_maps: [("c".to_owned(), map.into())].into(), secrets: [("s".to_owned(), secret.into())].into() }
 }
 
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {

@@ -216,9 +216,10 @@ impl Machine {
                 spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
             let mut changed = false;
             for container in containers {
-                for slot in self.slots.iter_mut().filter(|slot| slot.spec.name == container.name) {
-                    changed |= slot.spec.image != container.image;
-                    slot.spec.image.clone_from(&container.image);
+                let differs = |slot: &&mut Slot| slot.spec.name == container.name && slot.spec.image != container.image;
+                for slot in self.slots.iter_mut().filter(differs) {
+                    Arc::make_mut(&mut slot.spec).image.clone_from(&container.image);
+                    changed = true;
                 }
             }
             changed

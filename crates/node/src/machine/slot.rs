@@ -1,5 +1,6 @@
 //! One container of a pod: where it is in its life, its restarts, its probes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -108,8 +109,8 @@ pub(crate) struct ProbeState {
 /// One container.
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
-    /// Its specification.
-    pub(crate) spec: Container,
+    /// Its specification, which whoever runs it shares.
+    pub(crate) spec: Arc<Container>,
     /// Its part.
     pub(crate) kind: Kind,
     /// When it is started again.
@@ -161,7 +162,7 @@ impl Slot {
             _ => pod_policy,
         };
         Self {
-            spec,
+            spec: Arc::new(spec),
             kind,
             policy,
             attempt: None,

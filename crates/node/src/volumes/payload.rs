@@ -182,10 +182,13 @@ mod tests {
         let fetched = Fetched {
             config_maps: [(
                 "c".into(),
-                serde_json::from_value(json!({"data": {"a": "A", "b": "B"}, "binaryData": {"bin": "AAEC"}})).unwrap(),
+                Box::new(
+                    serde_json::from_value(json!({"data": {"a": "A", "b": "B"}, "binaryData": {"bin": "AAEC"}}))
+                        .unwrap(),
+                ),
             )]
             .into(),
-            secrets: [("s".into(), serde_json::from_value(json!({"data": {"k": "c2Vj"}})).unwrap())].into(),
+            secrets: [("s".into(), Box::new(serde_json::from_value(json!({"data": {"k": "c2Vj"}})).unwrap()))].into(),
         };
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "labels": {"app": "x"}},
             "spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "500m"}}}]}}))

@@ -14,10 +14,13 @@ fn facts() -> NodeFacts {
 }
 
 fn inputs() -> Inputs {
-    let map = serde_json::from_value(json!({"data": {"a": "A", "x": "X"}})).unwrap();
-    let secret = serde_json::from_value(json!({"data": {"k": "c2Vj"}})).unwrap();
+    let map: k8s_openapi::api::core::v1::ConfigMap = serde_json::from_value(json!({"data": {"a": "A", "x": "X"}})).unwrap();
+    let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(json!({"data": {"k": "c2Vj"}})).unwrap();
     Inputs {
-        fetched: Fetched { config_maps: [("c".into(), map)].into(), secrets: [("s".into(), secret)].into() },
+        fetched: Fetched {
+            config_maps: [("c".into(), map.into())].into(),
+            secrets: [("s".into(), secret.into())].into(),
+        },
         ..Inputs::default()
     }
 }
