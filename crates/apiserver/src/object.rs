@@ -46,6 +46,8 @@ impl Unsealed {
         buffer.push(b'}');
         write_members(&mut buffer, object.as_object().unwrap_or(&empty), &["kind", "apiVersion", "metadata"]);
         buffer.extend_from_slice(b"}\n");
+        // These bytes are what is kept, and room to grow would be a third of them.
+        buffer.shrink_to_fit();
         Self { buffer, room, head }
     }
 
@@ -102,7 +104,8 @@ pub(crate) fn decode(entry: &Entry) -> Value {
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) fields: OnceLock<Vec<(String, String)>>,
+    /// The values of its kind's selectable fields, in that order.
+    pub(crate) fields: OnceLock<Box<[Box<str>]>>,
     /// The whole object, only for the few kinds that the server itself reads all the time (roles and bindings).
     pub(crate) value: OnceLock<Arc<Value>>,
 }

@@ -137,6 +137,12 @@ impl Embedded {
         Client::new(self.api.service_as(User::admin(user), user_agent), "default")
     }
 
+    /// The number of the latest change, and a wake-up whenever there is another.
+    #[must_use]
+    pub fn revisions(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.store.revisions()
+    }
+
     /// Where this machine reaches the API, if it is served.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {

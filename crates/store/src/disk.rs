@@ -25,7 +25,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("kubetask-stor
 const OBJECTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("objects");
 
 /// Everything is read once and then kept by us, so the database only needs the pages it is about to write.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 1 << 20;
 
 /// What the file held.
 pub(crate) struct Loaded {

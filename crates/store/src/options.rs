@@ -46,8 +46,12 @@ pub struct Options {
     pub max_value_bytes: usize,
     /// How many changes the history keeps at most.
     pub history_events: usize,
-    /// How many bytes of values that are no longer current the history keeps alive at most.
+    /// How many bytes of values that are no longer current the history keeps alive at most. A store with little in it
+    /// keeps less, see [`history_least`](Self::history_least).
     pub history_bytes: usize,
+    /// How many of these bytes are kept whatever the store contains. Between the two it is as much as half of what is
+    /// current: whoever comes back too late reads everything again, which is cheap where there is little.
+    pub history_least: usize,
     /// How old a change in the history may be; older ones are dropped with the next write.
     pub history_age: Duration,
     /// How many writes may wait for the writer before `write` itself waits.
@@ -64,6 +68,7 @@ impl Default for Options {
             max_value_bytes: 2 << 20,
             history_events: 100_000,
             history_bytes: 32 << 20,
+            history_least: 2 << 20,
             history_age: Duration::from_secs(15 * 60),
             queue: 4096,
             locking: Locking::Required,

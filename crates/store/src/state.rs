@@ -55,7 +55,15 @@ struct Remembered {
 struct Limits {
     events: usize,
     bytes: usize,
+    least: usize,
     age: Duration,
+}
+
+impl Limits {
+    /// How many bytes the history of a store with so many current ones may have.
+    fn history(&self, current: usize) -> usize {
+        (current / 2).max(self.least).min(self.bytes)
+    }
 }
 
 /// The store in memory.
@@ -64,6 +72,8 @@ pub(crate) struct State {
     compacted: Revision,
     buckets: HashMap<Arc<str>, Bucket>,
     order: VecDeque<Remembered>,
+    /// Of the values that are current.
+    current_bytes: usize,
     history_bytes: usize,
     limits: Limits,
     next_watch: u64,
@@ -73,6 +83,7 @@ pub(crate) struct State {
 impl State {
     /// The state as read from disk; its history begins now.
     pub(crate) fn loaded(revision: Revision, entries: Pairs, options: &Options) -> State {
+        let current_bytes = entries.iter().map(|(_, entry)| entry.bytes.len()).sum();
         let mut sorted: HashMap<Arc<str>, Pairs> = HashMap::new();
         for (bucket, entry) in entries {
             sorted.entry(bucket).or_default().push((entry.key.clone(), entry));
@@ -90,8 +101,14 @@ impl State {
             compacted: revision,
             buckets,
             order: VecDeque::new(),
+            current_bytes,
             history_bytes: 0,
-            limits: Limits { events: options.history_events, bytes: options.history_bytes, age: options.history_age },
+            limits: Limits {
+                events: options.history_events,
+                bytes: options.history_bytes,
+                least: options.history_least,
+                age: options.history_age,
+            },
             next_watch: 0,
             closed: false,
         }
@@ -133,9 +150,12 @@ impl State {
             if !touched.iter().any(|(name, _)| *name == change.bucket) {
                 touched.push((change.bucket.clone(), bucket.end()));
             }
-            let mut cost = EVENT_OVERHEAD + change.prev.as_ref().map_or(0, |e| e.bytes.len());
+            let replaced = change.prev.as_ref().map_or(0, |e| e.bytes.len());
+            let mut cost = EVENT_OVERHEAD + replaced;
+            self.current_bytes -= replaced;
             match change.kind {
                 EventKind::Put => {
+                    self.current_bytes += change.entry.bytes.len();
                     bucket.map.insert(change.entry.key.clone(), change.entry.clone());
                 }
                 EventKind::Delete => {
@@ -160,9 +180,10 @@ impl State {
 
     fn trim(&mut self, now: Instant) -> Vec<Arc<Event>> {
         let mut forgotten = Vec::new();
+        let most = self.limits.history(self.current_bytes);
         while let Some(first) = self.order.front() {
             let over = self.order.len() > self.limits.events
-                || self.history_bytes > self.limits.bytes
+                || self.history_bytes > most
                 || now.duration_since(first.at) > self.limits.age;
             if !over {
                 break;

@@ -50,6 +50,11 @@ impl Store {
         self.shared.read().revision()
     }
 
+    /// The revision, and a wake-up whenever it grows.
+    pub fn revisions(&self) -> watch::Receiver<Revision> {
+        self.revisions.clone()
+    }
+
     /// Changes up to this revision are forgotten: watches must begin at it or later.
     pub fn compacted(&self) -> Revision {
         self.shared.read().compacted()

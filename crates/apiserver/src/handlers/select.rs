@@ -67,25 +67,35 @@ pub(crate) fn matches(resource: &Resource, selection: &Selection, entry: &Entry)
     } else {
         facts.fields.get_or_init(|| selectable(resource, entry))
     };
-    let find = |field: &str| fields.iter().find(|(n, _)| n == field).map(|(_, v)| v.clone());
+    let find = |field: &str| fields.get(position(resource, field)?).map(|value| value.to_string());
     selection.matches(&facts.labels, |f| by_key(f).or_else(|| find(f)).unwrap_or_default())
 }
 
-/// All selectable fields of an entry, beyond name and namespace.
-fn selectable(resource: &Resource, entry: &Entry) -> Vec<(String, String)> {
+/// Where in [`selectable`] a field is.
+fn position(resource: &Resource, field: &str) -> Option<usize> {
+    match &resource.source {
+        Source::Builtin(kind) => kind.field_selectors.iter().position(|name| *name == field),
+        Source::Custom(version) => {
+            version.selectable_fields.iter().position(|path| path.trim_start_matches('.') == field)
+        }
+    }
+}
+
+/// The values of all selectable fields of an entry, beyond name and namespace.
+fn selectable(resource: &Resource, entry: &Entry) -> Box<[Box<str>]> {
     let value = resource.value(entry);
     match &resource.source {
         Source::Builtin(kind) => kind
             .field_selectors
             .iter()
-            .map(|name| ((*name).to_owned(), kind.selectable_field(&value, name).unwrap_or_default()))
+            .map(|name| kind.selectable_field(&value, name).unwrap_or_default().into_boxed_str())
             .collect(),
         Source::Custom(version) => version
             .selectable_fields
             .iter()
             .map(|path| {
                 let found = crate::print::jsonpath::Path::parse(path).and_then(|p| p.first(&value).map(text));
-                (path.trim_start_matches('.').to_owned(), found.unwrap_or_default())
+                found.unwrap_or_default().into_boxed_str()
             })
             .collect(),
     }

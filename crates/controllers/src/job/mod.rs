@@ -130,7 +130,8 @@ impl Controller {
             }
             Some(known) => known.metadata.uid.clone(),
         };
-        jobs.insert(key, Arc::new(job));
+        // A copy: lists that were read have room for more than is in them, and this is kept as long as the Job.
+        jobs.insert(key, Arc::new(job.clone()));
         drop(jobs);
         self.orphan(replaced.as_deref());
     }

@@ -156,6 +156,28 @@ async fn history_is_bounded_by_count_bytes_and_age() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Half as much as is current, but never less than asked for: who comes back late to a small store reads it again.
+#[tokio::test]
+async fn a_small_store_has_a_short_history() -> anyhow::Result<()> {
+    let store = Store::in_memory(Options { history_least: 10_000, ..Options::default() })?;
+    let write = |key: String| store.write(Write::put("b", key, Expect::Any, |_| Bytes::from(vec![0; 3000])));
+    for _ in 0..10 {
+        write("k".to_owned()).await?;
+    }
+    assert!((6..=8).contains(&store.compacted()), "{}", store.compacted());
+    let kept_before = store.revision() - store.compacted();
+    for number in 0..20 {
+        write(format!("other-{number}")).await?;
+    }
+    for _ in 0..20 {
+        write("k".to_owned()).await?;
+    }
+    let kept = store.revision() - store.compacted();
+    assert!(kept > kept_before + 3, "{kept} after {kept_before}: 60,000 bytes are current, so 30,000 may be kept");
+    store.write(Write::delete("b", "k", Expect::Any, |_| Bytes::new())).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn waiting_for_a_revision() -> anyhow::Result<()> {
     let store = Store::in_memory(Options::default())?;
