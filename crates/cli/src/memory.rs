@@ -1,22 +1,53 @@
-//! Memory that only starting needed: given back to the system once the server or the controller is up.
+//! Memory that is not needed for now: given back to the system after a start, and when a server is quiet after much work.
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// How long after the start; by then controllers and caches have read what they keep.
 const SETTLED: Duration = Duration::from_secs(1);
+/// A server that has written nothing for so long is quiet.
+const QUIET: Duration = Duration::from_secs(5);
+/// So many changes are worth the pages that will have to be mapped again.
+const MUCH: u64 = 100;
 
-/// Gives back, once, what only the start needed: free heap, which the C library would keep (definitions, documents and
+/// Gives back, once, what only the start needed: free heap, which the allocator would keep (definitions, documents and
 /// requests of the start are a third of the heap at its peak), and the program text that has run once.
 pub(crate) fn release_after_start() {
     tokio::spawn(async {
         tokio::time::sleep(SETTLED).await;
-        // Walks the heap: some milliseconds that no request should wait for.
-        let _ = tokio::task::spawn_blocking(|| {
-            release_heap();
-            release_text();
-        })
-        .await;
+        release().await;
     });
+}
+
+/// The same after the start of a server, and again whenever it has changed much and is quiet then. `revisions` counts its
+/// changes. Nothing happens while nothing changes.
+pub(crate) fn release_when_quiet(mut revisions: watch::Receiver<u64>) {
+    tokio::spawn(async move {
+        tokio::time::sleep(SETTLED).await;
+        loop {
+            let released_at = *revisions.borrow_and_update();
+            release().await;
+            loop {
+                if revisions.changed().await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(QUIET).await;
+                if !revisions.has_changed().unwrap_or(false) && *revisions.borrow() >= released_at + MUCH {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+/// Walks the heap: some milliseconds that no request should wait for.
+async fn release() {
+    let _ = tokio::task::spawn_blocking(|| {
+        release_heap();
+        release_text();
+    })
+    .await;
 }
 
 #[cfg(target_env = "gnu")]
@@ -26,6 +57,7 @@ fn release_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Other allocators give back by themselves what is free for long.
 #[cfg(not(target_env = "gnu"))]
 fn release_heap() {}
 
