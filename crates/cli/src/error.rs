@@ -21,14 +21,29 @@ pub struct CommandError {
 }
 
 impl CommandError {
+    /// Something that ends the command with this code; one message a line.
+    pub fn of(code: u8, lines: Vec<String>) -> Self {
+        Self { lines, hint: None, code, lost: false }
+    }
+
     /// The input is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { lines: vec![message.into()], hint: None, code: exit_codes::USAGE, lost: false }
+        Self::of(exit_codes::USAGE, vec![message.into()])
     }
 
     /// Something failed.
     pub fn failure(message: impl Into<String>) -> Self {
-        Self { lines: vec![message.into()], hint: None, code: exit_codes::FAILURE, lost: false }
+        Self::of(exit_codes::FAILURE, vec![message.into()])
+    }
+
+    /// It was not over within the time that it was given.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self::of(exit_codes::TIMEOUT, vec![message.into()])
+    }
+
+    /// Somebody pressed Ctrl-C.
+    pub fn interrupted() -> Self {
+        Self::of(exit_codes::INTERRUPTED, vec!["interrupted".to_owned()])
     }
 
     /// Adds what to do about it.

@@ -53,12 +53,7 @@ pub fn run(args: &ConvertArgs, output: Output) -> CommandResult {
         }
     }
     if !problems.is_empty() {
-        return Err(CommandError {
-            lines: problems,
-            hint: Some("nothing was converted".to_owned()),
-            code: exit_codes::USAGE,
-            lost: false,
-        });
+        return Err(CommandError::of(exit_codes::USAGE, problems).hint("nothing was converted"));
     }
     if args.check {
         return Ok(if changed > 0 { exit_codes::FAILURE } else { exit_codes::OK });

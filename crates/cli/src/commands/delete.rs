@@ -89,6 +89,6 @@ async fn delete(args: &DeleteArgs, connection: &Connection, output: Output) -> C
     if missing.is_empty() || args.ignore_not_found {
         Ok(exit_codes::OK)
     } else {
-        Err(CommandError { lines: missing, hint: None, code: exit_codes::FAILURE, lost: false })
+        Err(CommandError::of(exit_codes::FAILURE, missing))
     }
 }

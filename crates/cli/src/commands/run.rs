@@ -105,8 +105,8 @@ pub async fn run(args: RunArgs, global: &GlobalArgs, output: Output) -> CommandR
     let tasks = loop {
         let submitted = tokio::select! {
             submitted = submit::submit(&request, &args, &connection, global, &mut earlier, output) => submitted,
-            _ = interrupt.recv() => Err(interrupted()),
-            _ = terminate.recv() => Err(interrupted()),
+            _ = interrupt.recv() => Err(CommandError::interrupted()),
+            _ = terminate.recv() => Err(CommandError::interrupted()),
         };
         match submitted {
             Ok(tasks) => break tasks,
@@ -156,14 +156,14 @@ pub async fn run(args: RunArgs, global: &GlobalArgs, output: Output) -> CommandR
             }
             Round::Ended(Err(FollowError::Denied(error))) => break Err(error),
             Round::Ended(Err(FollowError::Deleted)) => break Err(CommandError::failure("the task was deleted")),
-            Round::Interrupted if stopping => break Err(interrupted()),
+            Round::Interrupted if stopping => break Err(CommandError::interrupted()),
             Round::Interrupted => {
                 stopping = true;
                 output.say("stopping… (again to leave at once)");
                 let stop_all = stop_all(&connection, &followed);
                 tokio::select! {
                     result = stop_all => if let Err(error) = result { break Err(error) },
-                    _ = interrupt.recv() => break Err(interrupted()),
+                    _ = interrupt.recv() => break Err(CommandError::interrupted()),
                 }
             }
         }
@@ -237,10 +237,6 @@ async fn stop_all(connection: &Connection, followed: &[Followed]) -> CommandResu
         stop::request(&tasks, &f.task.name).await?;
     }
     Ok(())
-}
-
-fn interrupted() -> CommandError {
-    CommandError { lines: vec!["interrupted".to_owned()], hint: None, code: exit_codes::INTERRUPTED, lost: false }
 }
 
 fn finish(args: &RunArgs, followed: Vec<Followed>, stopped: bool, output: Output) -> CommandResult {

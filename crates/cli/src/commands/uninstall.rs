@@ -214,12 +214,9 @@ async fn gone(timeout: Duration, what: &str, mut left: impl AsyncFnMut() -> Comm
             return Ok(());
         }
         if tokio::time::Instant::now() > deadline {
-            return Err(CommandError {
-                lines: vec![format!("{what}: {left} are still there after {}s", timeout.as_secs())],
-                hint: Some("a finalizer may hold them: look at their metadata.finalizers".to_owned()),
-                code: exit_codes::TIMEOUT,
-                lost: false,
-            });
+            let message = format!("{what}: {left} are still there after {}s", timeout.as_secs());
+            let hint = "a finalizer may hold them: look at their metadata.finalizers";
+            return Err(CommandError::timeout(message).hint(hint));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

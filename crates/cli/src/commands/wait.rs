@@ -64,12 +64,9 @@ pub async fn run(args: WaitArgs, global: &GlobalArgs, output: Output) -> Command
         None => waiting.await,
         Some(timeout) => match tokio::time::timeout(timeout, waiting).await {
             Ok(result) => result,
-            Err(_) => Err(CommandError {
-                lines: vec!["timed out".to_owned()],
-                hint: Some("`kubetask describe task NAME` says what it waits for".to_owned()),
-                code: exit_codes::TIMEOUT,
-                lost: false,
-            }),
+            Err(_) => {
+                Err(CommandError::timeout("timed out").hint("`kubetask describe task NAME` says what it waits for"))
+            }
         },
     };
     connection.close().await;

@@ -169,8 +169,8 @@ async fn carry(
                 }
             },
             _ = resized.recv(), if sizes.is_some() => tell_size(sizes.as_ref()).await,
-            _ = hangup.recv() => break Err(interrupted()),
-            _ = terminate.recv() => break Err(interrupted()),
+            _ = hangup.recv() => break Err(CommandError::interrupted()),
+            _ = terminate.recv() => break Err(CommandError::interrupted()),
         }
     };
     drop(raw);
@@ -181,10 +181,6 @@ async fn tell_size(sizes: Option<&mpsc::Sender<TermSize>>) {
     if let (Some(sizes), Some((columns, rows))) = (sizes, RawTerminal::size()) {
         let _ = sizes.send(TermSize { columns, rows }).await;
     }
-}
-
-fn interrupted() -> CommandError {
-    CommandError { lines: vec!["interrupted".to_owned()], hint: None, code: exit_codes::INTERRUPTED, lost: false }
 }
 
 async fn next(keys: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {

@@ -117,12 +117,7 @@ pub async fn check(
     if problems.is_empty() {
         Ok(checked)
     } else {
-        Err(CommandError {
-            lines: problems,
-            hint: Some("nothing was created".to_owned()),
-            code: exit_codes::USAGE,
-            lost: false,
-        })
+        Err(CommandError::of(exit_codes::USAGE, problems).hint("nothing was created"))
     }
 }
 

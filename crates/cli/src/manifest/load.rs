@@ -31,11 +31,7 @@ pub fn load(names: &[String]) -> CommandResult<Vec<Manifest>> {
             }
         }
     }
-    if problems.is_empty() {
-        Ok(manifests)
-    } else {
-        Err(CommandError { lines: problems, hint: None, code: exit_codes::USAGE, lost: false })
-    }
+    if problems.is_empty() { Ok(manifests) } else { Err(CommandError::of(exit_codes::USAGE, problems)) }
 }
 
 fn wording(kind: &ErrorKind) -> String {

@@ -14,7 +14,8 @@ fn facts() -> NodeFacts {
 }
 
 fn inputs() -> Inputs {
-    let map: k8s_openapi::api::core::v1::ConfigMap = serde_json::from_value(json!({"data": {"a": "A", "x": "X"}})).unwrap();
+    let map: k8s_openapi::api::core::v1::ConfigMap =
+        serde_json::from_value(json!({"data": {"a": "A", "x": "X"}})).unwrap();
     let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(json!({"data": {"k": "c2Vj"}})).unwrap();
     Inputs {
         fetched: Fetched {

@@ -174,12 +174,10 @@ async fn start(engine: &dyn ContainerEngine, spec: &ContainerSpec, timeout: Dura
         }
     };
     let state = state.map_err(|error| match error {
-        EngineError::Waiting { reason, .. } => CommandError {
-            lines: vec![format!("it does not run after {timeout:?}: {reason}")],
-            hint: Some("--timeout gives it longer".to_owned()),
-            code: exit_codes::TIMEOUT,
-            lost: false,
-        },
+        EngineError::Waiting { reason, .. } => {
+            CommandError::timeout(format!("it does not run after {timeout:?}: {reason}"))
+                .hint("--timeout gives it longer")
+        }
         error => CommandError::failure(chain(&error)),
     })?;
     match state.exit {

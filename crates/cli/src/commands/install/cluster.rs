@@ -98,12 +98,7 @@ async fn send(client: &Client, object: &Value, dry_run: bool, outcome: &mut Outc
         Err(kube::Error::Api(status)) if dry_run && status.code == 404 && !namespace.is_empty() => {}
         Err(kube::Error::Api(status)) => {
             let code = if status.code == 403 { exit_codes::FAILURE } else { exit_codes::USAGE };
-            return Err(CommandError {
-                lines: vec![format!("{}: {}", title(object), status.message)],
-                hint: None,
-                code,
-                lost: false,
-            });
+            return Err(CommandError::of(code, vec![format!("{}: {}", title(object), status.message)]));
         }
         Err(error) => return Err(error.into()),
     }
@@ -189,12 +184,9 @@ pub(super) async fn wait(client: &Client, release: &Release, timeout: Duration) 
                 .filter(|c| c.status != "True")
                 .filter_map(|c| c.message)
                 .collect();
-            Err(CommandError {
-                lines: vec![format!("the operator is not ready after {}s {}", timeout.as_secs(), why.join("; "))],
-                hint: Some(format!("kubectl -n {} describe deployment {CONTROLLER}", release.namespace)),
-                code: exit_codes::TIMEOUT,
-                lost: false,
-            })
+            let message = format!("the operator is not ready after {}s {}", timeout.as_secs(), why.join("; "));
+            let hint = format!("kubectl -n {} describe deployment {CONTROLLER}", release.namespace);
+            Err(CommandError::timeout(message).hint(hint))
         }
     }
 }
