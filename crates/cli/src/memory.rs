@@ -28,17 +28,24 @@ pub(crate) fn release_when_quiet(mut revisions: watch::Receiver<u64>) {
         loop {
             let released_at = *revisions.borrow_and_update();
             release().await;
-            loop {
-                if revisions.changed().await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(QUIET).await;
-                if !revisions.has_changed().unwrap_or(false) && *revisions.borrow() >= released_at + MUCH {
-                    break;
-                }
+            if !quiet_after(&mut revisions, released_at + MUCH).await {
+                return;
             }
         }
     });
+}
+
+/// Waits until the count has come that far and nothing has changed for a while; `false`: nobody counts any more.
+async fn quiet_after(revisions: &mut watch::Receiver<u64>, count: u64) -> bool {
+    loop {
+        if revisions.changed().await.is_err() {
+            return false;
+        }
+        tokio::time::sleep(QUIET).await;
+        if !revisions.has_changed().unwrap_or(false) && *revisions.borrow() >= count {
+            return true;
+        }
+    }
 }
 
 /// Walks the heap: some milliseconds that no request should wait for.
@@ -99,6 +106,34 @@ fn text(maps: &str, program: &str) -> Vec<(usize, usize)> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_is_when_much_has_changed_and_nothing_goes_on() {
+        let (count, mut revisions) = watch::channel(7);
+        let started = tokio::time::Instant::now();
+        let work = async {
+            // Little: no reason to do anything.
+            count.send_replace(20);
+            tokio::time::sleep(10 * QUIET).await;
+            // Much, with pauses that are too short.
+            for revision in 100..120 {
+                count.send_replace(revision);
+                tokio::time::sleep(QUIET / 3).await;
+            }
+            tokio::time::sleep(10 * QUIET).await;
+        };
+        let (quiet, ()) = tokio::join!(
+            async {
+                assert!(quiet_after(&mut revisions, 107).await);
+                started.elapsed()
+            },
+            work
+        );
+        let last_change = 10 * QUIET + 19 * (QUIET / 3);
+        assert!((last_change + QUIET / 2..last_change + 3 * QUIET).contains(&quiet), "{quiet:?}");
+        drop(count);
+        assert!(!quiet_after(&mut revisions, 0).await);
+    }
 
     #[test]
     fn only_the_programs_own_text_is_given_back() {
