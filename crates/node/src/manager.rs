@@ -125,7 +125,7 @@ impl Manager {
             }
         } else if ours {
             // The newest version, which its driver has too: an older one would be kept for this alone.
-            let load = self.placed.remove(&uid).map_or_else(|| Load::of(&pod), |(_, load)| load);
+            let load = Load::of(&pod);
             self.placed.insert(uid, (pod, load));
         }
     }

@@ -68,7 +68,7 @@ impl Default for Options {
             max_value_bytes: 2 << 20,
             history_events: 100_000,
             history_bytes: 32 << 20,
-            history_least: 2 << 20,
+            history_least: 4 << 20,
             history_age: Duration::from_secs(15 * 60),
             queue: 4096,
             locking: Locking::Required,
