@@ -14,6 +14,8 @@ use kubetask_store::{Entry, Revision};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::selectors::labels::Labels;
+
 /// Digits of the greatest revision.
 const REVISION_DIGITS: usize = 20;
 
@@ -79,7 +81,22 @@ fn write_members(out: &mut Vec<u8>, members: &Map<String, Value>, skip: &[&str])
         // Writing JSON values to memory cannot fail.
         let _ = serde_json::to_writer(&mut *out, key);
         out.push(b':');
-        let _ = serde_json::to_writer(&mut *out, value);
+        let mut serializer = serde_json::Serializer::with_formatter(&mut *out, GoNumbers);
+        let _ = serde::Serialize::serialize(value, &mut serializer);
+    }
+}
+
+/// Whole numbers are written without a fraction, as Go does: `priority: 1.0` is kept as `1`, and a client whose field is
+/// an integer can read it.
+struct GoNumbers;
+
+impl serde_json::ser::Formatter for GoNumbers {
+    fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: f64) -> std::io::Result<()> {
+        if value.fract() == 0.0 && value.abs() < 1e21 {
+            write!(writer, "{value:.0}")
+        } else {
+            serde_json::ser::CompactFormatter.write_f64(writer, value)
+        }
     }
 }
 
@@ -103,7 +120,7 @@ pub(crate) fn decode(entry: &Entry) -> Value {
 /// What selectors need of an object, kept beside its bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: Labels,
     /// The values of its kind's selectable fields, in that order.
     pub(crate) fields: OnceLock<Box<[Box<str>]>>,
     /// The whole object, only for the few kinds that the server itself reads all the time (roles and bindings).
@@ -126,7 +143,7 @@ struct LabelsOfMetadata {
 pub(crate) fn facts(entry: &Entry) -> Arc<Facts> {
     let decode = |bytes: &Bytes| {
         let only: OnlyLabels = serde_json::from_slice(bytes).unwrap_or_default();
-        Arc::new(Facts { labels: only.metadata.labels, ..Facts::default() })
+        Arc::new(Facts { labels: only.metadata.labels.into(), ..Facts::default() })
     };
     entry.cached(decode).unwrap_or_default()
 }
@@ -171,6 +188,15 @@ pub(crate) fn now() -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn whole_numbers_have_no_fraction() {
+        let object = json!({"kind": "K", "spec": {"a": 1.0, "b": [-2.0, 2.5], "c": 1e22, "d": 7, "e": -0.5, "f": 9_007_199_254_740_993_i64}});
+        let sealed = Unsealed::new(&prefix("K", "v1"), &object).seal(1);
+        let text = std::str::from_utf8(&sealed).unwrap();
+        let spec = r#""spec":{"a":1,"b":[-2,2.5],"c":1e+22,"d":7,"e":-0.5,"f":9007199254740993}"#;
+        assert!(text.contains(spec), "{text}");
+    }
 
     #[test]
     fn seals_the_revision_into_the_bytes() {

@@ -25,6 +25,8 @@ const ROUNDS: usize = 200;
 const DOCKER_ROUNDS: usize = 40;
 /// How many agents are idle at once.
 const IDLE: usize = 200;
+/// By then a server in which nothing goes on has given back what it does not need, before as well as after.
+const UNTIL_QUIET: Duration = Duration::from_secs(15);
 /// An image with nothing but busybox.
 const IMAGE: &str = "kubetask-bench/busybox:1";
 
@@ -182,10 +184,10 @@ async fn idle(dir: &tempfile::TempDir, server: Server) {
     };
     // The first ones bring in code and caches that the others share.
     create(0, 10).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(UNTIL_QUIET).await;
     let before = server.rss_mib();
     create(10, 10 + IDLE).await;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(UNTIL_QUIET).await;
     let growth = (server.rss_mib() - before) * 1024.0 / IDLE as f64;
     let (cpu, began) = (server.cpu(), Instant::now());
     tokio::time::sleep(Duration::from_secs(30)).await;

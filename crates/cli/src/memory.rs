@@ -21,12 +21,13 @@ pub(crate) fn release_after_start() {
 }
 
 /// The same after the start of a server, and again whenever it has changed much and is quiet then. `revisions` counts its
-/// changes. Nothing happens while nothing changes.
-pub(crate) fn release_when_quiet(mut revisions: watch::Receiver<u64>) {
+/// changes, `settle` lets go of what only a busy server needs. Nothing happens while nothing changes.
+pub(crate) fn release_when_quiet(mut revisions: watch::Receiver<u64>, settle: impl Fn() + Send + 'static) {
     tokio::spawn(async move {
         tokio::time::sleep(SETTLED).await;
         loop {
             let released_at = *revisions.borrow_and_update();
+            settle();
             release().await;
             if !quiet_after(&mut revisions, released_at + MUCH).await {
                 return;

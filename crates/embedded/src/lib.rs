@@ -143,6 +143,11 @@ impl Embedded {
         self.store.revisions()
     }
 
+    /// What gives back memory of the store when nothing has been written for a while.
+    pub fn settler(&self) -> impl Fn() + Send + 'static + use<> {
+        self.store.settler()
+    }
+
     /// Where this machine reaches the API, if it is served.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {

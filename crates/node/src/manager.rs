@@ -19,7 +19,7 @@ use crate::engines;
 use crate::machine::Event;
 use crate::record::{Record, SlotRecord};
 use crate::scheduler::bind::{self, Bound};
-use crate::scheduler::fit::{self, Load};
+use crate::scheduler::fit::{self, Neighbour};
 use crate::shared::Shared;
 
 /// How long an engine may take to list its containers when the node starts.
@@ -30,7 +30,7 @@ pub(crate) struct Manager {
     shared: Arc<Shared>,
     node: watch::Receiver<Option<Arc<Node>>>,
     /// Pods that take something of the node.
-    placed: HashMap<String, (Arc<Pod>, Load)>,
+    placed: HashMap<String, Neighbour>,
     /// Pods that found no place, and what they were told.
     waiting: HashMap<String, (Arc<Pod>, Option<String>)>,
     /// Records of an earlier process that no pod was seen for yet.
@@ -102,13 +102,11 @@ impl Manager {
     async fn apply(&mut self, mut pod: Pod) {
         pod.metadata.managed_fields = None;
         let Some(uid) = pod.metadata.uid.clone() else { return };
-        // A copy: lists that were read have room for more than is in them, and this is kept as long as the pod lives.
-        let pod = Arc::new(pod.clone());
+        let pod = Arc::new(pod);
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
         let over = matches!(phase(&pod), Some("Succeeded" | "Failed"));
         if let Some(handle) = self.shared.handle(&uid) {
-            // A driver that is just ending takes no more news, and needs none.
-            let _ = handle.events.send(Event::Pod(Arc::clone(&pod)));
+            handle.events.tell(Event::Pod(Arc::clone(&pod)));
         } else if node == self.shared.config.name {
             let record = self.record_of(&uid).await;
             let fresh = record.is_none() && never_ran(&pod);
@@ -124,16 +122,14 @@ impl Manager {
                 self.retry_waiting().await;
             }
         } else if ours {
-            // The newest version, which its driver has too: an older one would be kept for this alone.
-            let load = Load::of(&pod);
-            self.placed.insert(uid, (pod, load));
+            self.placed.insert(uid, Neighbour::of(&pod));
         }
     }
 
     async fn gone(&mut self, uid: &str) {
         self.waiting.remove(uid);
         if let Some(handle) = self.shared.handle(uid) {
-            let _ = handle.events.send(Event::Gone);
+            handle.events.tell(Event::Gone);
         }
         if self.placed.remove(uid).is_some() {
             self.retry_waiting().await;
@@ -155,11 +151,10 @@ impl Manager {
             return;
         };
         let missing = self.missing_claims(&pod).await;
-        let others: Vec<(&Pod, &Load)> = self.placed.values().map(|(pod, load)| (pod.as_ref(), load)).collect();
+        let others: Vec<&Neighbour> = self.placed.values().collect();
         match fit::check(&pod, &node, &others, |claim| !missing.contains(claim)) {
             Ok(()) => {
-                let load = Load::of(&pod);
-                self.placed.insert(uid, (Arc::clone(&pod), load));
+                self.placed.insert(uid, Neighbour::of(&pod));
                 driver::spawn(&self.shared, Arc::clone(&pod), Origin::Fresh { bound: false });
                 let (shared, answers) = (Arc::clone(&self.shared), self.answers.clone());
                 self.shared.tasks.spawn(async move {
@@ -274,7 +269,7 @@ impl Manager {
 
 fn tell_bound(shared: &Shared, pod: &Arc<Pod>) {
     let Some(handle) = pod.metadata.uid.as_deref().and_then(|uid| shared.handle(uid)) else { return };
-    let _ = handle.events.send(Event::Bound);
+    handle.events.tell(Event::Bound);
 }
 
 fn phase(pod: &Pod) -> Option<&str> {

@@ -97,7 +97,7 @@ impl NodeHandle {
         let pods = self.shared.all();
         for pod in &pods {
             // A driver that has just ended has nothing left to end.
-            let _ = pod.events.send(Event::Shutdown(grace));
+            pod.events.tell(Event::Shutdown(grace));
         }
         let all = pods.into_iter().map(|mut pod| async move {
             let ended = async { pod.view.wait_for(|view| !view.active).await.is_ok() };

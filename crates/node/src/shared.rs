@@ -51,9 +51,31 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub(crate) struct PodHandle {
     /// Tells it something.
-    pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) events: Mailbox,
     /// What it shows.
     pub(crate) view: watch::Receiver<PodView>,
+}
+
+/// Where a pod's driver hears of things. The events are boxed: a channel keeps room for 32 of them.
+#[derive(Clone)]
+pub(crate) struct Mailbox(mpsc::UnboundedSender<Box<Event>>);
+
+impl Mailbox {
+    /// A mailbox, and the other end of it.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Box<Event>>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Tells the driver. One that has ended takes no more news, and needs none.
+    pub(crate) fn tell(&self, event: Event) {
+        let _ = self.0.send(Box::new(event));
+    }
+
+    /// Whether the driver has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 impl Shared {

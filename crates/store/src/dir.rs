@@ -1,8 +1,8 @@
 //! [`Dir`]: the store's directory, locked against other processes, and what may be in it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,15 +24,35 @@ pub(crate) struct Dir {
 /// How long a lock is waited for. A process that is being made by another thread has a copy of every open file until it
 /// becomes another program, and with it the lock of a store that was closed just now.
 const MOMENT: Duration = Duration::from_millis(150);
+/// The same where whoever took the lock is gone, killed perhaps: then only such a copy can be left. It goes by itself, but
+/// on a busy machine it may take seconds until it is its turn.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
 
 fn try_for_a_moment(lock: &File) -> Result<(), TryLockError> {
     let started = Instant::now();
     loop {
         match lock.try_lock() {
-            Err(TryLockError::WouldBlock) if started.elapsed() < MOMENT => std::thread::sleep(MOMENT / 30),
+            Err(TryLockError::WouldBlock) => {}
             result => return result,
         }
+        let patience = if holder(lock).is_some_and(is_gone) { LEFT_BEHIND } else { MOMENT };
+        if started.elapsed() > patience {
+            return Err(TryLockError::WouldBlock);
+        }
+        std::thread::sleep(MOMENT / 30);
     }
+}
+
+/// The process that took the lock last, as it has written there.
+fn holder(lock: &File) -> Option<i32> {
+    let mut text = [0; 16];
+    let length = lock.read_at(&mut text, 0).ok()?;
+    std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
+}
+
+fn is_gone(pid: i32) -> bool {
+    let pid = rustix::process::Pid::from_raw(pid).filter(|_| pid > 0);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 /// Whether the file system has no locks, as some network file systems.
@@ -59,10 +79,8 @@ impl Dir {
             }
             Err(TryLockError::Error(e)) => return Err(io("lock", &lock_path)(e)),
             Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // The number is only for the message.
-                let _ = (&lock).take(32).read_to_string(&mut pid);
-                return Err(OpenError::Locked { path: path.to_owned(), pid: pid.trim().parse().ok() });
+                let pid = holder(&lock).and_then(|pid| u32::try_from(pid).ok());
+                return Err(OpenError::Locked { path: path.to_owned(), pid });
             }
         }
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(io("write", &lock_path))?;
@@ -127,4 +145,32 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 pub(crate) fn io(step: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Io { step, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_left_of_a_killed_process_is_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        drop(Dir::lock(temp.path(), Locking::Required).unwrap());
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        fs::write(temp.path().join(LOCK), format!("{}\n", ended.id())).unwrap();
+        let copy = File::open(temp.path().join(LOCK)).unwrap();
+        copy.lock().unwrap();
+        let making = std::thread::spawn(move || {
+            std::thread::sleep(3 * MOMENT);
+            drop(copy);
+        });
+        let dir = Dir::lock(temp.path(), Locking::Required).unwrap();
+        making.join().unwrap();
+        // Of one that lives: not waited for long, and named.
+        let started = Instant::now();
+        let refused = Dir::lock(temp.path(), Locking::Required).map(drop).unwrap_err();
+        assert!(matches!(refused, OpenError::Locked { pid: Some(pid), .. } if pid == std::process::id()), "{refused}");
+        assert!(started.elapsed() < LEFT_BEHIND / 2);
+        drop(dir);
+    }
 }

@@ -52,6 +52,8 @@ pub struct Options {
     /// How many of these bytes are kept whatever the store contains. Between the two it is as much as half of what is
     /// current: whoever comes back too late reads everything again, which is cheap where there is little.
     pub history_least: usize,
+    /// How many of these bytes [`Store::settler`](crate::Store::settler) leaves at most.
+    pub history_settled: usize,
     /// How old a change in the history may be; older ones are dropped with the next write.
     pub history_age: Duration,
     /// How many writes may wait for the writer before `write` itself waits.
@@ -69,6 +71,7 @@ impl Default for Options {
             history_events: 100_000,
             history_bytes: 32 << 20,
             history_least: 4 << 20,
+            history_settled: 512 << 10,
             history_age: Duration::from_secs(15 * 60),
             queue: 4096,
             locking: Locking::Required,

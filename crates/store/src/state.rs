@@ -56,6 +56,7 @@ struct Limits {
     events: usize,
     bytes: usize,
     least: usize,
+    settled: usize,
     age: Duration,
 }
 
@@ -107,6 +108,7 @@ impl State {
                 events: options.history_events,
                 bytes: options.history_bytes,
                 least: options.history_least,
+                settled: options.history_settled,
                 age: options.history_age,
             },
             next_watch: 0,
@@ -179,8 +181,21 @@ impl State {
     }
 
     fn trim(&mut self, now: Instant) -> Vec<Arc<Event>> {
+        self.trim_to(self.limits.history(self.current_bytes), now)
+    }
+
+    /// Keeps less of the history than while there is much going on, and no room for more.
+    fn settle(&mut self, now: Instant) -> Vec<Arc<Event>> {
+        let forgotten = self.trim_to(self.limits.settled.min(self.limits.history(self.current_bytes)), now);
+        self.order.shrink_to_fit();
+        for bucket in self.buckets.values_mut() {
+            bucket.log.shrink_to_fit();
+        }
+        forgotten
+    }
+
+    fn trim_to(&mut self, most: usize, now: Instant) -> Vec<Arc<Event>> {
         let mut forgotten = Vec::new();
-        let most = self.limits.history(self.current_bytes);
         while let Some(first) = self.order.front() {
             let over = self.order.len() > self.limits.events
                 || self.history_bytes > most
@@ -258,6 +273,11 @@ impl Shared {
 
     pub(crate) fn compact(&self, revision: Revision) {
         let forgotten = self.write().compact(revision);
+        drop(forgotten);
+    }
+
+    pub(crate) fn settle(&self) {
+        let forgotten = self.write().settle(Instant::now());
         drop(forgotten);
     }
 

@@ -105,6 +105,17 @@ impl Store {
         self.shared.compact(revision);
     }
 
+    /// What gives back memory when nothing has been written for a while: those who watch have read what there was, and
+    /// whoever comes back later than the short history that is left reads everything again. It does not keep the store open.
+    pub fn settler(&self) -> impl Fn() + Send + 'static + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.settle();
+            }
+        }
+    }
+
     /// Waits until the store has reached a revision.
     pub async fn wait_for(&self, revision: Revision, timeout: Duration) -> Result<Revision, WaitError> {
         let mut revisions = self.revisions.clone();

@@ -192,7 +192,7 @@ fn cluster_role(store: &Store, name: &str) -> Option<Vec<Rule>> {
             let facts = crate::object::facts(&entry);
             let chosen = selectors.iter().any(|selector| {
                 let wanted = selector["matchLabels"].as_object();
-                wanted.is_some_and(|w| w.iter().all(|(k, v)| facts.labels.get(k).map(String::as_str) == v.as_str()))
+                wanted.is_some_and(|w| w.iter().all(|(k, v)| facts.labels.get(k) == v.as_str()))
             });
             if chosen && &*entry.key != name {
                 out.extend(rules(&parsed(&entry)));

@@ -14,11 +14,12 @@ use crate::reply;
 use crate::request::{Output, Shape, Target};
 use crate::status::{Failure, Result};
 
-pub(crate) fn handle(call: &mut Call, resource: &Arc<Resource>, target: &Target) -> Result<Response<Body>> {
+pub(crate) async fn handle(call: &mut Call, resource: &Arc<Resource>, target: &Target) -> Result<Response<Body>> {
     let output = call.output(resource, false)?;
     let version = call.query.get("resourceVersion");
-    if !version.is_empty() && version.parse::<u64>().is_err() {
-        return Err(super::list::bad_version_plain(version));
+    if !version.is_empty() {
+        let Ok(wanted) = version.parse::<u64>() else { return Err(super::list::bad_version_plain(version)) };
+        super::list::wait_for(call, wanted).await?;
     }
     let entry = find(call, resource, target)?;
     answer(call, resource, &entry, StatusCode::OK, output)

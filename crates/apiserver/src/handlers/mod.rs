@@ -149,7 +149,7 @@ async fn object(
             watch::handle(call, resource, target)
         }
         Method::GET | Method::HEAD if named && offers("get") && part != Part::Finalize => {
-            get::handle(call, resource, target)
+            get::handle(call, resource, target).await
         }
         Method::GET | Method::HEAD if !named && offers("list") => list::handle(call, resource, target).await,
         Method::POST if part == Part::Main && (!named || custom) && offers("create") => {

@@ -171,10 +171,11 @@ pub(crate) async fn finish(
     let expect = Expect::Revision(step.live.revision);
     if is_finished(resource, &object) {
         // Nothing holds the object any more: this write is its deletion.
-        let mut shown = object.clone();
+        let mut shown = object;
         metadata_mut(&mut shown).insert("resourceVersion".into(), step.live.revision.to_string().into());
         if !step.options.dry_run {
-            let unsealed = write::seal(resource, object);
+            // Watchers are told of the object as it was stored, still with its finalizers.
+            let unsealed = write::seal(resource, live.clone());
             write::remove(call, resource, key, &step.target.name, expect, unsealed).await?;
         }
         return Ok(Outcome::Dry(shown));

@@ -62,9 +62,9 @@ impl WriteOptions {
         let path = field::Path::new("fieldManager");
         if manager.len() > 128 {
             errors.push(field::Error::too_long(&path, 128));
-        } else if let Some((at, _)) = manager.char_indices().find(|(_, c)| c.is_control()) {
-            let _ = at;
-            errors.push(field::Error::invalid(&path, manager, "should contain printable characters only"));
+        } else if let Some((at, c)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            errors.push(field::Error::invalid(&path, manager, detail));
         }
         let dry_run = dry_run(&query.all("dryRun").collect::<Vec<_>>(), &mut errors);
         let field_validation = match query.get("fieldValidation") {

@@ -2,8 +2,9 @@
 //!
 //! A hand-written lexer and recursive descent whose error messages are those of Kubernetes' own parser.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::labels::Labels;
 use crate::text::quote;
 
 /// All requirements must hold.
@@ -38,13 +39,13 @@ impl Selector {
         self.0.is_empty()
     }
 
-    pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| requirement.matches(labels))
     }
 }
 
 impl Requirement {
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         let number = || value.and_then(|v| v.parse::<i64>().ok());
         let bound = || self.values.first().and_then(|v| v.parse::<i64>().ok());
@@ -304,7 +305,8 @@ mod tests {
     use super::*;
 
     fn check(selector: &str, labels: &[(&str, &str)], want: bool) {
-        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let labels = labels.collect::<std::collections::BTreeMap<_, _>>().into();
         let parsed = Selector::parse(selector).unwrap_or_default();
         assert_eq!(parsed.matches(&labels), want, "{selector} on {labels:?}");
     }

@@ -3,8 +3,9 @@
 
 pub(crate) mod field;
 pub(crate) mod label;
+pub(crate) mod labels;
 
-use std::collections::BTreeMap;
+use labels::Labels;
 
 /// Both selectors of a list, watch or deletecollection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -20,7 +21,7 @@ impl Selection {
     }
 
     /// Whether an object with these labels and this way to read fields matches.
-    pub(crate) fn matches(&self, labels: &BTreeMap<String, String>, field: impl Fn(&str) -> String) -> bool {
+    pub(crate) fn matches(&self, labels: &Labels, field: impl Fn(&str) -> String) -> bool {
         self.labels.matches(labels) && self.fields.matches(field)
     }
 }

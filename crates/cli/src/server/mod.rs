@@ -165,7 +165,7 @@ pub async fn start(data_dir: &DataDir, options: ServerOptions) -> Result<LocalSe
         let path = data_dir.server_info();
         return Err(StartError::Other(CommandError::failure(format!("{}: {error}", path.display()))));
     }
-    crate::memory::release_when_quiet(server.embedded.revisions());
+    crate::memory::release_when_quiet(server.embedded.revisions(), server.embedded.settler());
     Ok(server)
 }
 

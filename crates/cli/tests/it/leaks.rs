@@ -1,5 +1,6 @@
-//! Short Tasks, and random kills of agents, of their keepers, of the server and of a Docker daemon: afterwards nothing of
-//! them is left, neither processes, mounts, control groups, network namespaces, files, containers, nor stored objects.
+//! Short Tasks, and random kills of agents, of their keepers, of the servers and of a Docker daemon: afterwards nothing of
+//! them is left, neither processes, mounts, control groups, network namespaces, files, containers, nor stored objects, here
+//! or on another cluster.
 //!
 //! `KUBETASK_LEAKS=10000 cargo test -p kubetask --test it leaks` for a long look.
 
@@ -12,12 +13,15 @@ use serde_json::Value;
 
 use crate::docker;
 use crate::dockerd::Dockerd;
+use crate::engines::with_cluster;
 use crate::machine::{Machine, eventually, processes_mentioning};
 
 /// How many Tasks are submitted together: at least, and at most where there are many.
 const ROUND: (usize, usize) = (12, 100);
 /// The machines that run tests are busy; a round that takes this long has failed.
 const SOON: Duration = Duration::from_secs(180);
+/// So many times something may be killed between two looks at the Tasks.
+const LOOK: usize = 4;
 /// Kinds of which nothing may be left.
 const KINDS: [&str; 8] =
     ["tasks", "jobs", "pods", "configmaps", "secrets", "agents", "persistentvolumeclaims", "leases"];
@@ -39,11 +43,13 @@ impl Dice {
 /// A server, and what its Tasks can be told by.
 struct World {
     machine: Machine,
+    /// Another cluster, on which the agents run.
+    away: Option<Machine>,
     /// Stands in the environment of every agent.
     token: String,
     temporary: PathBuf,
-    /// Objects that were there before the first Task.
-    before: BTreeSet<String>,
+    /// Objects that were there before the first Task, in each machine.
+    before: Vec<BTreeSet<String>>,
     pods: BTreeSet<String>,
     dice: Dice,
     /// A daemon that may be killed.
@@ -52,14 +58,28 @@ struct World {
 }
 
 impl World {
-    fn new(mut machine: Machine, agent: &str) -> Self {
+    fn new(mut machine: Machine, away: Option<Machine>, agent: &str) -> Self {
         let token = format!("leaks-{}-{}", std::process::id(), machine.data_dir().parent().unwrap().display());
         let temporary = machine.temporary_files();
         machine.restart();
-        let before = objects(&machine);
+        let before = [&machine].into_iter().chain(&away).map(objects).collect();
         let agent = agent.replace("TOKEN", &token);
         machine.kubetask_with_input(&["apply", "-f", "-"], &agent).ok();
-        Self { machine, token, temporary, before, pods: BTreeSet::new(), dice: Dice(7), dockerd: None, killed: [0; 4] }
+        Self {
+            machine,
+            away,
+            token,
+            temporary,
+            before,
+            pods: BTreeSet::new(),
+            dice: Dice(7),
+            dockerd: None,
+            killed: [0; 4],
+        }
+    }
+
+    fn machines(&self) -> impl Iterator<Item = &Machine> {
+        [&self.machine].into_iter().chain(&self.away)
     }
 
     /// Submits some Tasks, kills what it meets, and waits until all have ended.
@@ -69,16 +89,21 @@ impl World {
         let started = Instant::now();
         while !self.all_ended() {
             assert!(started.elapsed() < SOON, "{}", self.machine.kubetask(&["get", "tasks"]).stdout);
-            // Kills get rarer, so that a round comes to its end.
-            if started.elapsed() < Duration::from_secs(2) || self.dice.below(20) == 0 {
-                self.kill_something();
+            // Looking is not cheap: many kills, then one look. Kills get rarer, so that a round comes to its end.
+            for _ in 0..LOOK {
+                if started.elapsed() < Duration::from_secs(2) || self.dice.below(20) == 0 {
+                    self.kill_something();
+                }
+                std::thread::sleep(Duration::from_millis(20 + self.dice.below(120) as u64));
             }
-            std::thread::sleep(Duration::from_millis(20 + self.dice.below(120) as u64));
         }
-        let out = self.machine.kubetask(&["get", "pods", "-o", "json"]).ok().stdout;
-        let list: Value = serde_json::from_str(&out).unwrap();
-        let uids =
-            list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned());
+        let mut uids = Vec::new();
+        for machine in self.machines() {
+            let out = machine.kubetask(&["get", "pods", "-o", "json"]).ok().stdout;
+            let list: Value = serde_json::from_str(&out).unwrap();
+            let pods = list["items"].as_array().unwrap().iter();
+            uids.extend(pods.map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()));
+        }
         self.pods.extend(uids);
         self.machine.kubetask(&["delete", "tasks", "--all"]).ok();
     }
@@ -108,7 +133,8 @@ impl World {
             return;
         }
         if which == 0 {
-            self.machine.restart();
+            let other = self.away.is_some() && self.dice.below(2) == 0;
+            self.away.as_mut().filter(|_| other).unwrap_or(&mut self.machine).restart();
             self.killed[0] += 1;
             return;
         }
@@ -123,15 +149,17 @@ impl World {
 
     /// The processes that keep containers.
     fn keepers(&self) -> Vec<i32> {
-        let server = i32::try_from(self.machine.server_pid()).unwrap();
-        let mut all = processes_mentioning(&self.machine.data_dir().join("containers").display().to_string());
-        all.retain(|pid| *pid != server);
+        let mut all = Vec::new();
+        for machine in self.machines() {
+            let server = i32::try_from(machine.server_pid()).unwrap();
+            let keepers = processes_mentioning(&machine.data_dir().join("containers").display().to_string());
+            all.extend(keepers.into_iter().filter(|pid| *pid != server));
+        }
         all
     }
 
     /// What is left of the Tasks, by kind of thing.
     fn left(&self) -> Vec<String> {
-        let data = self.machine.data_dir();
         let mut left = Vec::new();
         let mut note = |what: &str, found: Vec<String>| {
             if !found.is_empty() {
@@ -142,23 +170,26 @@ impl World {
         note("processes of agents", pids(marked(&self.token)));
         note("keepers", pids(self.keepers()));
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let text = data.parent().unwrap().display().to_string();
-        // A namespace outlives its processes only where it is mounted or held open.
-        note("mounts", mounts.lines().filter(|line| line.contains(&text)).map(str::to_owned).collect());
-        note("open namespaces of the server", namespaces(self.machine.server_pid()));
+        for (machine, before) in self.machines().zip(&self.before) {
+            let data = machine.data_dir();
+            let text = data.parent().unwrap().display().to_string();
+            // A namespace outlives its processes only where it is mounted or held open.
+            note("mounts", mounts.lines().filter(|line| line.contains(&text)).map(str::to_owned).collect());
+            note("open namespaces of the server", namespaces(machine.server_pid()));
+            for directory in ["node/pods", "node/logs", "node/private", "containers/containers", "docker/containers"] {
+                note(directory, files(&data.join(directory)));
+            }
+            note("containers of Docker", docker::containers(machine));
+            note("stored objects", objects(machine).difference(before).cloned().collect());
+        }
         let mut groups = Vec::new();
         control_groups(Path::new("/sys/fs/cgroup"), &self.pods, &mut groups);
         note("control groups", groups);
-        for directory in ["node/pods", "node/logs", "node/private", "containers/containers", "docker/containers"] {
-            note(directory, files(&data.join(directory)));
-        }
         note("temporary files", files(&self.temporary));
-        note("containers of Docker", docker::containers(&self.machine));
         note(
             "containers of the daemon that is killed",
             self.dockerd.as_ref().map(Dockerd::containers).unwrap_or_default(),
         );
-        note("stored objects", objects(&self.machine).difference(&self.before).cloned().collect());
         left
     }
 
@@ -252,22 +283,22 @@ spec:
   SPECIAL
   env: [{name: LEAK_TOKEN, value: "TOKEN"}]
   credentials: [{name: key, secretRef: {name: key, key: key}, mountPath: /keys/key}]
-  resources: {limits: {memory: 256Mi, cpu: 200m}}
+  resources: {requests: {memory: 32Mi, cpu: 50m}, limits: {memory: 256Mi, cpu: 200m}}
   command: [sh, -c, "read seconds fails < /workspace/task.md; sleep $seconds & echo hello; wait; test $fails != 0"]
 "#;
 
-fn look(machine: Machine, special: &str, count: usize) {
-    look_with(machine, special, count, None);
-}
-
-fn look_with(machine: Machine, special: &str, count: usize, dockerd: Option<Dockerd>) {
-    let mut world = World::new(machine, &AGENT.replace("SPECIAL", special));
+/// Which agents are looked at, and what of theirs may be killed besides them.
+fn look(machine: Machine, away: Option<Machine>, dockerd: Option<Dockerd>, special: &str, count: usize) {
+    let mut world = World::new(machine, away, &AGENT.replace("SPECIAL", special));
     world.dockerd = dockerd;
     let mut done = 0;
     while done < count {
         let some = (count / 100).clamp(ROUND.0, ROUND.1).min(count - done);
         world.round(done, some);
         done += some;
+        if count > 100 {
+            eprintln!("{done} of {count} Tasks; killed {:?}", world.killed);
+        }
     }
     world.machine.kubetask(&["delete", "secret", "key"]).ok();
     world.check();
@@ -275,13 +306,13 @@ fn look_with(machine: Machine, special: &str, count: usize, dockerd: Option<Dock
 
 #[test]
 fn nothing_is_left_of_local_agents() {
-    look(Machine::up(), "runtime: Local", tasks(36));
+    look(Machine::up(), None, None, "runtime: Local", tasks(36));
 }
 
 #[test]
 fn nothing_is_left_of_agents_in_docker() {
     let Some(machine) = docker::machine() else { return };
-    look(machine, &format!("runtime: Docker\n  agentImage: {}", docker::IMAGE), tasks(12));
+    look(machine, None, None, &format!("runtime: Docker\n  agentImage: {}", docker::IMAGE), tasks(12));
 }
 
 #[test]
@@ -295,7 +326,15 @@ fn nothing_is_left_of_agents_whose_docker_daemon_is_killed() {
     }
     // Once at least, whatever the dice say: while nothing runs, and it is found again.
     dockerd.restart();
-    look_with(machine, &format!("runtime: Docker\n  agentImage: {}", docker::IMAGE), tasks(12), Some(dockerd));
+    look(machine, None, Some(dockerd), &format!("runtime: Docker\n  agentImage: {}", docker::IMAGE), tasks(12));
+}
+
+#[test]
+fn nothing_is_left_of_agents_on_another_cluster() {
+    let away = Machine::up();
+    let mut home = with_cluster(&away);
+    home.start();
+    look(home, Some(away), None, "runtime: Kubernetes\n  agentImage: local/agent:1", tasks(12));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod backoff;
 mod conditions;
 mod failure_policy;
 mod indexes;
+mod known;
 mod outcome;
 mod plan;
 mod scale;
@@ -29,6 +30,7 @@ use crate::pods::{Facts, Pods};
 use crate::queue::{Next, Queue};
 use crate::requests;
 use crate::watching::{Change, Listing, each};
+use known::Known;
 
 /// Steps of one Job in a row, after which others get their turn.
 const STEPS: usize = 16;
@@ -44,7 +46,7 @@ enum Key {
 
 struct Controller {
     context: Context,
-    jobs: Mutex<HashMap<String, Arc<Job>>>,
+    jobs: Mutex<HashMap<String, Arc<Known>>>,
     pods: Arc<Pods>,
     queue: Arc<Queue<Key>>,
     events: Events,
@@ -91,7 +93,7 @@ pub(crate) fn start(context: &Context, pods: &Arc<Pods>) {
 }
 
 impl Controller {
-    fn jobs(&self) -> MutexGuard<'_, HashMap<String, Arc<Job>>> {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<String, Arc<Known>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -114,24 +116,26 @@ impl Controller {
     }
 
     /// Keeps a version if it is news. An answer to a write (`!insert`) must not bring a deleted Job back.
-    fn remember(&self, mut job: Job, insert: bool) {
-        job.metadata.managed_fields = None;
+    fn remember(&self, job: Job, insert: bool) {
         let key = requests::key(&job);
+        let mut job = match Known::new(job) {
+            Ok(job) => job,
+            Err(error) => return tracing::error!(%error, job = key, "a job cannot be kept"),
+        };
         let mut jobs = self.jobs();
         let replaced = match jobs.get(&key) {
             None if !insert => return,
             None => None,
             Some(known) if known.metadata.uid == job.metadata.uid => {
-                if requests::version(&**known) >= requests::version(&job) {
+                if requests::version(&known.job) >= requests::version(&job.job) {
                     return;
                 }
-                keep_start(known, &mut job);
+                known::keep_start(known, &mut job.job);
                 None
             }
             Some(known) => known.metadata.uid.clone(),
         };
-        // A copy: lists that were read have room for more than is in them, and this is kept as long as the Job.
-        jobs.insert(key, Arc::new(job.clone()));
+        jobs.insert(key, Arc::new(job));
         drop(jobs);
         self.orphan(replaced.as_deref());
     }
@@ -234,17 +238,6 @@ impl Controller {
             Some(left) if !left.is_zero() => Ok(Next::After(left)),
             _ => Ok(wake.map_or(Next::Wait, Next::After)),
         }
-    }
-}
-
-/// The API knows times to the second only. The start is kept as exactly as it was decided, so that a deadline of a few
-/// seconds is not most of a second early.
-fn keep_start(known: &Job, job: &mut Job) {
-    let exact = known.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
-    if let (Some(exact), Some(start)) = (exact, job.status.as_mut().and_then(|s| s.start_time.as_mut()))
-        && exact.as_second() == start.0.as_second()
-    {
-        start.0 = exact;
     }
 }
 

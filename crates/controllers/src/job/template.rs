@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
@@ -17,9 +17,8 @@ const NAME: usize = 58;
 /// A host name may be this long.
 const HOST_NAME: usize = 63;
 
-/// Makes the Pod for a slot.
-pub(super) fn pod(job: &Job, slot: Slot) -> Pod {
-    let template = job.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
+/// Makes the Pod for a slot out of the Job's template.
+pub(super) fn pod(job: &Job, template: PodTemplateSpec, slot: Slot) -> Pod {
     let name = job.metadata.name.clone().unwrap_or_default();
     let from = template.metadata.unwrap_or_default();
     let mut spec = template.spec.unwrap_or_default();
@@ -89,6 +88,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn pod(job: &Job, slot: Slot) -> Pod {
+        super::pod(job, job.spec.as_ref().unwrap().template.clone(), slot)
+    }
 
     fn job(name: &str) -> Job {
         serde_json::from_value(json!({

@@ -257,7 +257,7 @@ fn the_start_is_known_more_exactly_than_the_api_tells() {
             serde_json::from_value(json!({ "status": { "startTime": start }, "spec": { "template": {} } })).unwrap()
         };
         let mut told = job(told);
-        super::keep_start(&job(known), &mut told);
+        super::known::keep_start(&job(known), &mut told);
         let start = told.status.and_then(|s| s.start_time).unwrap().0;
         assert_eq!(start, kept.parse().unwrap());
     };

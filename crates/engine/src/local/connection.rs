@@ -53,16 +53,21 @@ impl Connection {
             if let Some(reply) = control::decode(&mut self.received)? {
                 return Ok(Some(reply));
             }
-            let mut buffer = [0; 2048];
-            let read = || control::receive(self.stream.as_fd(), &mut buffer);
-            let received = match self.stream.async_io(Interest::READABLE, read).await {
+            let (stream, bytes) = (&self.stream, &mut self.received);
+            // The buffer is not kept while waiting, which is what most connections do for hours.
+            let read = || {
+                let mut buffer = [0; 2048];
+                let received = control::receive(stream.as_fd(), &mut buffer)?;
+                bytes.extend_from_slice(&buffer[..received.length]);
+                Ok(received)
+            };
+            let received = match stream.async_io(Interest::READABLE, read).await {
                 Ok(received) if received.length == 0 => return Ok(None),
                 Ok(received) => received,
                 // Said once, when it closed without reading everything; what it had said before is still to come.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
                 Err(error) => return Err(error),
             };
-            self.received.extend_from_slice(&buffer[..received.length]);
             self.fds.extend(received.fds);
         }
     }

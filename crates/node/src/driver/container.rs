@@ -8,34 +8,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
 use kubetask_engine::spec::{ContainerId, Exit};
 use kubetask_engine::{ContainerEngine, EngineError};
-use tokio::sync::mpsc;
 
 use super::Driver;
+use super::patience::Patience;
 use crate::logs;
 use crate::machine::{End, Event, NotStarted, State};
 use crate::names;
-use crate::shared::Shared;
+use crate::shared::{Mailbox, Shared};
 
 /// Longest termination message.
 const LONGEST_MESSAGE: u64 = 4096;
-/// Waits between attempts to ask an engine that does not answer.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Waits between attempts to ask an engine that does not answer: the first, and the longest.
+const RETRY: Patience = Patience::new(Duration::from_millis(500), Duration::from_secs(30));
 
 /// One run of a container: what it takes to wait for it, to end it and to tell of it. Whoever waits does so for hours, and
 /// keeps no more than this alive.
 pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
     pub(super) engine: Arc<dyn ContainerEngine>,
-    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) events: Mailbox,
     pub(super) namespace: String,
     /// The pod's name.
     pub(super) pod: String,
     /// The pod's uid.
     pub(super) uid: String,
-    pub(super) container: Arc<Container>,
+    /// The container's name.
+    pub(super) container: String,
+    /// Whether the end of its log stands for the last words of one that fails without any.
+    pub(super) words_from_log: bool,
     pub(super) slot: usize,
     pub(super) attempt: u32,
 }
@@ -64,7 +66,7 @@ impl Driver {
         for (slot, attempt) in lost_ones {
             let Some(attempt) = attempt else { continue };
             let end = lost(Timestamp::now());
-            let _ = self.events.send(Event::Ended { slot, attempt, end });
+            self.events.tell(Event::Ended { slot, attempt, end });
         }
     }
 
@@ -78,33 +80,32 @@ impl Driver {
 impl Run {
     /// What its engine calls it.
     pub(super) fn id(&self) -> ContainerId {
-        names::container_id(&self.uid, &self.container.name, self.attempt)
+        names::container_id(&self.uid, &self.container, self.attempt)
     }
 
     pub(super) fn tell(&self, event: Event) {
-        // Nobody listens once the pod is gone.
-        let _ = self.events.send(event);
+        self.events.tell(event);
     }
 
     /// Where the log of a run of this container is.
     pub(super) fn log(&self, attempt: u32) -> PathBuf {
-        self.shared.layout.log(&self.namespace, &self.pod, &self.uid, &self.container.name, attempt)
+        self.shared.layout.log(&self.namespace, &self.pod, &self.uid, &self.container, attempt)
     }
 
     /// Where its last words are.
     pub(super) fn termination(&self, attempt: u32) -> PathBuf {
-        self.shared.layout.termination(&self.uid, &self.container.name, attempt)
+        self.shared.layout.termination(&self.uid, &self.container, attempt)
     }
 
     /// Lets its engine forget it.
     pub(super) async fn remove(&self) {
-        remove(self.engine.as_ref(), &self.uid, &self.container.name, self.attempt).await;
+        remove(self.engine.as_ref(), &self.uid, &self.container, self.attempt).await;
     }
 
     async fn adopt(&self, ran: bool) {
         let id = self.id();
         let (slot, attempt) = (self.slot, self.attempt);
-        let mut wait = RETRY.0;
+        let mut patience = RETRY;
         let state = loop {
             match self.engine.inspect(&id).await {
                 Ok(state) => break state,
@@ -116,8 +117,7 @@ impl Run {
                 }
                 Err(error) => tracing::warn!(%error, "cannot ask for a container; trying again"),
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY.1);
+            patience.wait().await;
         };
         let started_at = time(state.started_at_nanos);
         match state.exit {
@@ -135,14 +135,13 @@ impl Run {
     /// Ends the container; that it ended is heard from whoever waits for it.
     async fn kill(&self, grace: Duration) {
         let id = self.id();
-        let mut wait = RETRY.0;
+        let mut patience = RETRY;
         loop {
             match self.engine.stop(&id, grace).await {
                 Ok(_) | Err(EngineError::NotFound(_)) => return,
                 Err(error) => tracing::warn!(%error, "cannot stop a container; trying again"),
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY.1);
+            patience.wait().await;
         }
     }
 
@@ -170,8 +169,7 @@ impl Run {
     /// What the container left in its termination message file, or the end of its log where it asks for that.
     async fn last_words(&self, code: i32) -> Option<String> {
         let (path, log) = (self.termination(self.attempt), self.log(self.attempt));
-        let policy = self.container.termination_message_policy.as_deref();
-        let from_log = code != 0 && policy == Some("FallbackToLogsOnError");
+        let from_log = code != 0 && self.words_from_log;
         let read = move || {
             let words = read_words(&path).filter(|words| !words.is_empty());
             words.or_else(|| if from_log { logs::tail(&log).filter(|text| !text.is_empty()) } else { None })
@@ -179,10 +177,11 @@ impl Run {
         tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }
 
-    /// The run before an attempt is over and written down: its engine state and the log before it can go.
-    pub(super) async fn forget(&self, attempt: u32) {
-        remove(self.engine.as_ref(), &self.uid, &self.container.name, attempt).await;
-        let Some(oldest) = attempt.checked_sub(1) else { return };
+    /// The run before this one is over and written down: its engine state and the log before it can go.
+    pub(super) async fn forget_before(&self) {
+        let Some(before) = self.attempt.checked_sub(1) else { return };
+        remove(self.engine.as_ref(), &self.uid, &self.container, before).await;
+        let Some(oldest) = before.checked_sub(1) else { return };
         let log = self.log(oldest);
         for index in 0..=self.shared.config.log_max_files {
             let mut path = log.clone().into_os_string();
@@ -191,7 +190,7 @@ impl Run {
             }
             let _ = tokio::fs::remove_file(path).await;
         }
-        let _ = tokio::fs::remove_file(self.termination(attempt)).await;
+        let _ = tokio::fs::remove_file(self.termination(before)).await;
     }
 
     /// Waits for its end, and tells of it.
@@ -202,15 +201,14 @@ impl Run {
 
     async fn wait_for_end(&self, started_at: Timestamp) -> End {
         let id = self.id();
-        let mut wait = RETRY.0;
+        let mut patience = RETRY;
         loop {
             match self.engine.wait(&id).await {
                 Ok(exit) => return self.end(exit, started_at).await,
                 Err(EngineError::NotFound(_)) => return End { started_at, ..lost(Timestamp::now()) },
                 Err(error) => tracing::warn!(%error, "cannot wait for a container; trying again"),
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY.1);
+            patience.wait().await;
         }
     }
 }

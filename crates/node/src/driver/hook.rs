@@ -1,8 +1,9 @@
 //! Lifecycle hooks and probes: what they do, once. When they are due is the machine's business.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, TCPSocketAction};
+use k8s_openapi::api::core::v1::{Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kubetask_engine::traits::{ExecSpec, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,23 +21,28 @@ const HEAD: usize = 8 * 1024;
 
 impl Driver {
     pub(super) fn hook(&mut self, slot: usize, attempt: u32, hook: Hook, timeout: Duration) {
-        let Ok(run) = self.container_run(slot, attempt) else { return };
+        let Some(caller) = self.caller(slot, attempt) else { return };
         let stop = self.shared.stop.clone();
         self.shared.tasks.spawn(async move {
-            let lifecycle = run.container.lifecycle.clone().unwrap_or_default();
+            let lifecycle = caller.container.lifecycle.clone().unwrap_or_default();
             let handler = match hook {
                 Hook::PostStart => lifecycle.post_start,
                 Hook::PreStop => lifecycle.pre_stop,
             };
-            let handled = run.run_handler(handler.unwrap_or_default());
+            let handled = caller.run_handler(handler.unwrap_or_default());
             let Some(result) = stop.run_until_cancelled(tokio::time::timeout(timeout, handled)).await else { return };
             let result = result.unwrap_or_else(|_| Err(format!("timed out after {}s", timeout.as_secs())));
-            run.tell(Event::HookDone { slot, attempt, hook, result });
+            caller.run.tell(Event::HookDone { slot, attempt, hook, result });
         });
     }
 
+    fn caller(&self, slot: usize, attempt: u32) -> Option<Caller> {
+        let container = Arc::clone(&self.machine.slots()[slot].spec);
+        Some(Caller { run: self.container_run(slot, attempt).ok()?, container })
+    }
+
     pub(super) fn probe(&mut self, slot: usize, attempt: u32, kind: ProbeKind) {
-        let Ok(run) = self.container_run(slot, attempt) else { return };
+        let Some(caller) = self.caller(slot, attempt) else { return };
         let Some(probe) = self.machine.slots()[slot].probe(kind).cloned() else { return };
         let stop = self.shared.stop.clone();
         self.shared.tasks.spawn(async move {
@@ -44,7 +50,7 @@ impl Driver {
             let timeout = Duration::from_secs(seconds);
             let probing = async {
                 if let Some(action) = &probe.exec {
-                    let ran = tokio::time::timeout(timeout, run.run_exec(action));
+                    let ran = tokio::time::timeout(timeout, caller.run_exec(action));
                     let command = action.command.clone().unwrap_or_default().join(" ");
                     return ran
                         .await
@@ -52,9 +58,9 @@ impl Driver {
                 }
                 let asked = async {
                     match (&probe.http_get, &probe.tcp_socket, &probe.grpc) {
-                        (Some(action), ..) => run.http_get(action).await,
-                        (None, Some(action), _) => run.connect(action).await,
-                        (None, None, Some(action)) => run.grpc(action).await,
+                        (Some(action), ..) => caller.http_get(action).await,
+                        (None, Some(action), _) => caller.connect(action).await,
+                        (None, None, Some(action)) => caller.grpc(action).await,
                         (None, None, None) => Err("missing probe handler".to_owned()),
                     }
                 };
@@ -62,12 +68,18 @@ impl Driver {
                 tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| Err(late.to_owned()))
             };
             let Some(result) = stop.run_until_cancelled(probing).await else { return };
-            run.tell(Event::Probed { slot, attempt, kind, result });
+            caller.run.tell(Event::Probed { slot, attempt, kind, result });
         });
     }
 }
 
-impl Run {
+/// What a handler of a container is run with.
+struct Caller {
+    run: Run,
+    container: Arc<Container>,
+}
+
+impl Caller {
     async fn run_handler(&self, handler: LifecycleHandler) -> Result<(), String> {
         if let Some(action) = &handler.exec {
             return self.run_exec(action).await;
@@ -83,9 +95,9 @@ impl Run {
 
     /// Runs a program in the container; an error is its output.
     async fn run_exec(&self, action: &ExecAction) -> Result<(), String> {
-        let id = self.id();
+        let id = self.run.id();
         let spec = ExecSpec { command: action.command.clone().unwrap_or_default(), ..ExecSpec::default() };
-        let session = self.engine.exec(&id, &spec).await.map_err(|error| error.to_string())?;
+        let session = self.run.engine.exec(&id, &spec).await.map_err(|error| error.to_string())?;
         let Session { stdin, stdout, stderr, resize: _resize, exit } = session;
         drop(stdin);
         let (out, err) = tokio::join!(read_some(stdout), async {
@@ -119,14 +131,17 @@ impl Run {
 
     async fn connect(&self, action: &TCPSocketAction) -> Result<(), String> {
         let port = self.port(&action.port)?;
-        let host =
-            action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| self.shared.facts.address.clone());
+        let host = action
+            .host
+            .clone()
+            .filter(|host| !host.is_empty())
+            .unwrap_or_else(|| self.run.shared.facts.address.clone());
         open(&host, port).await.map(drop)
     }
 
     async fn grpc(&self, action: &GRPCAction) -> Result<(), String> {
         let port = self.port(&IntOrString::Int(action.port))?;
-        let host = &self.shared.facts.address;
+        let host = &self.run.shared.facts.address;
         let stream = open(host, port).await?;
         wire::grpc(stream, &format!("{host}:{port}"), action.service.as_deref().unwrap_or_default()).await
     }
@@ -134,8 +149,11 @@ impl Run {
     async fn http_get(&self, action: &HTTPGetAction) -> Result<(), String> {
         let scheme = if action.scheme.as_deref() == Some("HTTPS") { "https" } else { "http" };
         let port = self.port(&action.port)?;
-        let host =
-            action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| self.shared.facts.address.clone());
+        let host = action
+            .host
+            .clone()
+            .filter(|host| !host.is_empty())
+            .unwrap_or_else(|| self.run.shared.facts.address.clone());
         let path = action.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
         let path = if path.starts_with('/') { path } else { format!("/{path}") };
         let url = format!("{scheme}://{host}:{port}{path}");

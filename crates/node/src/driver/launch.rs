@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use kubetask_engine::EngineError;
 use kubetask_engine::spec::{ContainerSpec, ContainerState, LogSpec, Mount, Network, PullPolicy};
 use kubetask_engine::traits::{ImageProgress, RegistryCredentials};
@@ -45,6 +45,7 @@ const PROGRESS: Duration = Duration::from_secs(10);
 /// A container on its way to running.
 struct Launch {
     run: Run,
+    container: Arc<Container>,
     /// The pod as it was when the start was asked for.
     pod: Arc<Pod>,
     field: Option<String>,
@@ -90,11 +91,16 @@ impl Driver {
             Err(error) => {
                 let why = NotStarted::Config(error);
                 // Never sent while the machine is stepping: it hears of it as of any other outcome.
-                let _ = self.events.send(Event::NotStarted { slot, attempt, why });
+                self.events.tell(Event::NotStarted { slot, attempt, why });
                 return;
             }
         };
-        let launch = Launch { run, pod: Arc::clone(self.machine.pod()), field: field(&self.machine, slot) };
+        let launch = Launch {
+            run,
+            container: Arc::clone(&self.machine.slots()[slot].spec),
+            pod: Arc::clone(self.machine.pod()),
+            field: field(&self.machine, slot),
+        };
         let cancel = self.shared.stop.child_token();
         self.cancels.insert(slot, cancel.clone());
         let (records, record) = (Arc::clone(&self.records), self.machine.record());
@@ -104,19 +110,18 @@ impl Driver {
         self.shared.tasks.spawn(async move {
             let layout = &launch.run.shared.layout;
             let persist = records.ensure(layout.record(&launch.run.uid), record);
-            // Boxed, so that whoever waits for the end does not keep the room that starting took. Not cut off when the node
-            // ends: what was begun with the engine is brought to its end.
-            let started = Box::pin(launch.start(persist, places, fetched, refs, cancel)).await;
+            // Not cut off when the node ends: what was begun with the engine is brought to its end.
+            let started = launch.start(persist, places, fetched, refs, cancel).await;
             let run = launch.into_run();
             match started {
                 Err(why) => run.tell(Event::NotStarted { slot, attempt, why }),
                 Ok(state) => {
                     let at = container::time(state.started_at_nanos);
                     run.tell(Event::Started { slot, attempt, at, adopted: false });
-                    if let Some(before) = attempt.checked_sub(1) {
-                        Box::pin(run.forget(before)).await;
-                    }
-                    let _ = stop.run_until_cancelled(run.wait(at)).await;
+                    run.forget_before().await;
+                    // A task of its own, as this one keeps all the room that starting took.
+                    let tasks = run.shared.tasks.clone();
+                    tasks.spawn(async move { stop.run_until_cancelled(run.wait(at)).await });
                 }
             }
         });
@@ -246,9 +251,9 @@ impl Launch {
 
     /// Checks the image; returns its full reference.
     async fn ensure_image(&self, cancel: &CancellationToken) -> Result<String, NotStarted> {
-        let image = self.run.container.image.clone().unwrap_or_default();
+        let image = self.container.image.clone().unwrap_or_default();
         let full = image::normalise(&image).map_err(NotStarted::InvalidImage)?;
-        let policy = match self.run.container.image_pull_policy.as_deref() {
+        let policy = match self.container.image_pull_policy.as_deref() {
             Some("Never") => PullPolicy::Never,
             Some("Always") => PullPolicy::Always,
             None if full.ends_with(":latest") => PullPolicy::Always,
@@ -355,7 +360,7 @@ impl Launch {
     }
 
     async fn spec(&self, image: String, places: Arc<Places>, fetched: &Fetched) -> Result<ContainerSpec, NotStarted> {
-        let (pod, run, container) = (&self.pod, &self.run, &self.run.container);
+        let (pod, run, container) = (&self.pod, &self.run, &self.container);
         non_root(pod, container).map_err(NotStarted::Config)?;
         let mut resolved = env::resolve(pod, container, fetched, &self.run.shared.facts).map_err(NotStarted::Config)?;
         self.add_api_server(&mut resolved);
@@ -419,7 +424,7 @@ impl Launch {
     /// Pods that mount a token are told where the API server is.
     fn add_api_server(&self, resolved: &mut Resolved) {
         let Some((host, port)) = &self.run.shared.config.api_server else { return };
-        let mounted = self.run.container.volume_mounts.iter().flatten();
+        let mounted = self.container.volume_mounts.iter().flatten();
         let mut mounted = mounted.filter(|mount| mount.mount_path == "/var/run/secrets/kubernetes.io/serviceaccount");
         if mounted.next().is_none() {
             return;

@@ -6,6 +6,7 @@
 pub(crate) mod container;
 mod hook;
 mod launch;
+mod patience;
 pub(crate) mod prepare;
 mod publish;
 mod security;
@@ -28,7 +29,7 @@ use crate::events::From;
 use crate::machine::{Command, Event, Host, Kind, Machine};
 use crate::objects::{Fetched, Refs};
 use crate::record::Record;
-use crate::shared::{PodHandle, Shared};
+use crate::shared::{Mailbox, PodHandle, Shared};
 use crate::sources::Interest;
 use crate::view::PodView;
 use crate::volumes::Places;
@@ -37,6 +38,9 @@ pub(crate) use container::remove_orphan;
 use launch::RecordWriter;
 pub(crate) use prepare::remove_files;
 use publish::Publisher;
+
+/// A pod of which nothing is heard for so long is put to rest.
+const REST_AFTER: Duration = Duration::from_secs(2);
 
 /// How a pod comes to its driver.
 pub(crate) enum Origin {
@@ -60,7 +64,7 @@ struct Driver {
     namespace: String,
     refs: Refs,
     engine: Result<Arc<dyn ContainerEngine>, String>,
-    events: mpsc::UnboundedSender<Event>,
+    events: Mailbox,
     view: watch::Sender<PodView>,
     poke: Arc<Notify>,
     records: Arc<RecordWriter>,
@@ -83,9 +87,29 @@ struct Prepared {
     again: bool,
 }
 
+/// Where a driver hears of things.
+struct Inbox {
+    events: mpsc::UnboundedReceiver<Box<Event>>,
+    prepared: mpsc::UnboundedReceiver<Box<Prepared>>,
+}
+
+/// What a driver hears of.
+enum News {
+    /// The node ends.
+    End,
+    Event(Box<Event>),
+    Prepared(Box<Prepared>),
+    /// A status was written, or was not.
+    Published,
+    /// Something that the pod refers to changed.
+    Poke,
+    /// It is as late as it was to become.
+    Time,
+}
+
 /// Starts the driver of `pod`.
 pub(crate) fn spawn(shared: &Arc<Shared>, pod: Arc<Pod>, origin: Origin) -> PodHandle {
-    let (events, receiver) = mpsc::unbounded_channel();
+    let (events, receiver) = Mailbox::new();
     let (prepared, prepared_receiver) = mpsc::unbounded_channel();
     let engines = &shared.config.engines;
     let (route, engine) = match &origin {
@@ -126,7 +150,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, pod: Arc<Pod>, origin: Origin) -> PodH
     }
     let handle = PodHandle { events: events.clone(), view: view_receiver };
     shared.set(&uid, Some(handle.clone()));
-    let driver = Driver {
+    let driver = Box::new(Driver {
         // What was final when it was found is not written again: less may be known of it now.
         publisher: Publisher::new(&pod, machine.settled().and_then(|_| machine.status())),
         shared: Arc::clone(shared),
@@ -147,11 +171,11 @@ pub(crate) fn spawn(shared: &Arc<Shared>, pod: Arc<Pod>, origin: Origin) -> PodH
         refreshing: false,
         finalizing: false,
         discarded: false,
-    };
+    });
     if fresh {
         driver.record_ahead();
     }
-    shared.tasks.spawn(driver.run(receiver, prepared_receiver, commands));
+    shared.tasks.spawn(driver.run(Inbox { events: receiver, prepared: prepared_receiver }, commands));
     handle
 }
 
@@ -163,15 +187,9 @@ fn route(pod: &Pod) -> Option<String> {
 }
 
 impl Driver {
-    async fn run(
-        mut self,
-        mut events: mpsc::UnboundedReceiver<Event>,
-        mut prepared: mpsc::UnboundedReceiver<Box<Prepared>>,
-        first: Vec<Command>,
-    ) {
+    async fn run(mut self: Box<Self>, mut inbox: Inbox, first: Vec<Command>) {
         self.execute(first);
         self.handle(Event::Tick);
-        let stop = self.shared.stop.clone();
         loop {
             self.publish_view();
             if self.machine.cleaned() {
@@ -187,25 +205,23 @@ impl Driver {
                 self.finalizing = false;
                 self.delete_object();
             }
-            let wake = self.sleep_until();
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Box::pin(self.publisher.finish(&self.shared, &self.machine)).await,
-                Some(event) = events.recv() => {
-                    self.hear(event);
+            match self.wait(&mut inbox).await {
+                News::End => return Box::pin(self.publisher.finish(&self.shared, &self.machine)).await,
+                News::Event(event) => {
+                    self.hear(*event);
                     // What is already there is dealt with before anything is published.
-                    while let Ok(event) = events.try_recv() {
-                        self.hear(event);
+                    while let Ok(event) = inbox.events.try_recv() {
+                        self.hear(*event);
                     }
                 }
-                Some(done) = prepared.recv() => self.set_prepared(*done),
-                () = self.publisher.done() => {}
-                () = self.poke.notified() => {
+                News::Prepared(done) => self.set_prepared(*done),
+                News::Published => {}
+                News::Poke => {
                     self.fetched = None;
                     self.handle(Event::Poke);
                     self.refresh();
                 }
-                () = sleep(wake) => {
+                News::Time => {
                     self.publisher.wake();
                     if self.refresh_at.is_some_and(|at| at <= tokio::time::Instant::now()) {
                         self.refresh_at = None;
@@ -217,6 +233,37 @@ impl Driver {
         }
         // Boxed, as what happens once at the end should not make every driver larger all its life.
         Box::pin(self.clean_up()).await;
+    }
+
+    /// Waits until there is something to do. Where nothing is heard for a while, and nothing is to be expected, what is not
+    /// needed to wait is put away.
+    async fn wait(&mut self, inbox: &mut Inbox) -> News {
+        let wake = self.sleep_until();
+        let may_rest = self.machine.may_rest() && self.publisher.idle() && !self.refreshing;
+        let rest_at = may_rest.then(|| tokio::time::Instant::now() + REST_AFTER);
+        tokio::select! {
+            biased;
+            news = self.news(inbox, wake) => return news,
+            () = sleep(rest_at) => {}
+        }
+        self.machine.rest();
+        self.fetched = None;
+        let news = self.news(inbox, wake).await;
+        self.machine.rouse();
+        news
+    }
+
+    /// Cancel safe.
+    async fn news(&mut self, inbox: &mut Inbox, wake: Option<tokio::time::Instant>) -> News {
+        tokio::select! {
+            biased;
+            () = self.shared.stop.cancelled() => News::End,
+            Some(event) = inbox.events.recv() => News::Event(event),
+            Some(done) = inbox.prepared.recv() => News::Prepared(done),
+            () = self.publisher.done() => News::Published,
+            () = self.poke.notified() => News::Poke,
+            () = sleep(wake) => News::Time,
+        }
     }
 
     /// An event from outside.
@@ -303,7 +350,8 @@ impl Driver {
             namespace: self.namespace.clone(),
             pod: self.machine.pod().metadata.name.clone().unwrap_or_default(),
             uid: self.uid.clone(),
-            container: Arc::clone(container),
+            container: container.name.clone(),
+            words_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
             slot,
             attempt,
         })
@@ -322,7 +370,7 @@ impl Driver {
     }
 
     /// Removes everything that was kept for the pod.
-    async fn clean_up(self) {
+    async fn clean_up(self: Box<Self>) {
         self.shared.sources.forget(&self.uid);
         for slot in self.machine.slots() {
             if let Ok(engine) = self.engine_of(&slot.spec) {

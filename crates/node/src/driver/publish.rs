@@ -10,23 +10,25 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::patience::Patience;
 use crate::machine::Machine;
 use crate::shared::Shared;
 
 /// How long a status that says nothing yet is held back: most containers have started by then.
 const HOLD: Duration = Duration::from_millis(50);
-/// Waits between attempts to write.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Waits between attempts to write: the first, and the longest.
+const RETRY: Patience = Patience::new(Duration::from_millis(200), Duration::from_secs(10));
 
 type Write = Pin<Box<dyn Future<Output = Result<(), kube::Error>> + Send>>;
 
 /// What was written of a status, and what is being written.
 pub(super) struct Publisher {
-    published: Option<PodStatus>,
-    writing: Option<(PodStatus, Write)>,
+    /// What the API server has, as JSON: decoded it is several times as large, and it is only compared.
+    published: Option<Box<[u8]>>,
+    writing: Option<(Box<[u8]>, Write)>,
     held_since: Option<Instant>,
     retry_at: Option<Instant>,
-    retry_wait: Duration,
+    patience: Patience,
     clean: bool,
 }
 
@@ -34,11 +36,11 @@ impl Publisher {
     /// For `pod`, of which `published` is known to the API server.
     pub(super) fn new(pod: &Pod, published: Option<PodStatus>) -> Self {
         Self {
-            published,
+            published: published.map(|status| text(&status)),
             writing: None,
             held_since: pod.status.as_ref().and_then(|status| status.start_time.as_ref()).is_none().then(Instant::now),
             retry_at: None,
-            retry_wait: RETRY.0,
+            patience: RETRY,
             clean: false,
         }
     }
@@ -47,7 +49,8 @@ impl Publisher {
     pub(super) fn step(&mut self, shared: &Shared, machine: &Machine) {
         self.clean = false;
         let Some(status) = machine.status() else { return };
-        if self.published.as_ref() == Some(&status) {
+        let written = text(&status);
+        if self.published.as_ref() == Some(&written) {
             self.clean = self.writing.is_none();
             return;
         }
@@ -66,7 +69,7 @@ impl Publisher {
             let params = PatchParams { field_manager: Some("kubelet".to_owned()), ..PatchParams::default() };
             api.patch_status(&name, &params, &Patch::Strategic(body)).await.map(drop)
         };
-        self.writing = Some((status, Box::pin(write)));
+        self.writing = Some((written, Box::pin(write)));
     }
 
     /// Waits for the write that is going on; for ever where there is none.
@@ -77,14 +80,13 @@ impl Publisher {
         match result {
             Ok(()) => {
                 self.published = Some(status);
-                self.retry_wait = RETRY.0;
+                self.patience = RETRY;
             }
             // The object is gone: nobody is left to read this.
             Err(kube::Error::Api(error)) if error.code == 404 => self.published = Some(status),
             Err(error) => {
                 tracing::warn!(%error, "pod status not written; trying again");
-                self.retry_at = Some(Instant::now() + self.retry_wait);
-                self.retry_wait = (self.retry_wait * 2).min(RETRY.1);
+                self.retry_at = Some(Instant::now() + self.patience.lose());
             }
         }
     }
@@ -128,6 +130,11 @@ impl Publisher {
     }
 }
 
+/// A status as JSON. What the machine makes of a status can be written.
+fn text(status: &PodStatus) -> Box<[u8]> {
+    serde_json::to_vec(status).unwrap_or_default().into_boxed_slice()
+}
+
 /// Whether a status only says that containers are about to be created.
 fn says_nothing(status: &PodStatus) -> bool {
     let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
@@ -145,14 +152,13 @@ pub(super) async fn delete(shared: &Arc<Shared>, pod: &Pod) {
         preconditions: Some(Preconditions { uid: meta.uid.clone(), resource_version: None }),
         ..DeleteParams::default()
     };
-    let mut wait = RETRY.0;
+    let mut patience = RETRY;
     loop {
         match api.delete(meta.name.as_deref().unwrap_or_default(), &params).await {
             Ok(_) => return,
             Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => return,
             Err(error) => tracing::warn!(%error, "pod not removed from the API server; trying again"),
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY.1);
+        patience.wait().await;
     }
 }

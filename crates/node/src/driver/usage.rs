@@ -46,7 +46,7 @@ impl Driver {
                 if let Ok(Some(over)) = tokio::task::spawn_blocking(look).await {
                     let message =
                         format!("Usage of EmptyDir volume {:?} exceeds the limit {:?}. ", over.name, over.written);
-                    let _ = events.send(Event::Evict(message));
+                    events.tell(Event::Evict(message));
                     return;
                 }
             }

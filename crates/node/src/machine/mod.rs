@@ -6,6 +6,7 @@
 
 mod event;
 mod probe;
+mod rest;
 mod restore;
 mod run;
 mod slot;
@@ -79,6 +80,8 @@ pub(crate) struct Machine {
     /// The node ends: what runs gets at most so long.
     shutdown: Option<Duration>,
     conditions: Vec<PodCondition>,
+    /// The pod, while it is put away: then `pod` and the slots' specifications are empty.
+    at_rest: Option<Box<[u8]>>,
 }
 
 impl Machine {
@@ -119,6 +122,7 @@ impl Machine {
             cleaned: false,
             shutdown: None,
             conditions: status.conditions.unwrap_or_default(),
+            at_rest: None,
             pod,
         }
     }

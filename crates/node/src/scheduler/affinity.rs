@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodAffinityTerm};
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// Whether a node is one of those a selector names.
 pub(crate) fn node_matches(selector: &NodeSelector, name: &str, labels: &Labels) -> bool {
@@ -40,19 +40,15 @@ fn requirement(rule: &NodeSelectorRequirement, value: Option<&str>) -> bool {
     }
 }
 
-/// Whether `other` is one of the pods that a term of `pod`'s affinity speaks of.
-pub(crate) fn term_selects(term: &PodAffinityTerm, pod: &Pod, other: &Pod) -> bool {
-    let namespace = |pod: &Pod| pod.metadata.namespace.clone().unwrap_or_default();
+/// Whether a pod in `namespace` with these labels is one of those that a term of a pod in `own_namespace` speaks of.
+pub(crate) fn term_selects(term: &PodAffinityTerm, own_namespace: &str, namespace: &str, labels: &Labels) -> bool {
     let listed = term.namespaces.as_deref().unwrap_or_default();
-    let other_namespace = namespace(other);
     let in_namespace = match (&term.namespace_selector, listed) {
         // A selector of namespaces that is empty means all; others would need the namespaces' labels.
         (Some(selector), _) if is_empty(selector) => true,
-        (_, []) => other_namespace == namespace(pod),
-        (_, listed) => listed.contains(&other_namespace),
+        (_, []) => namespace == own_namespace,
+        (_, listed) => listed.iter().any(|listed| listed == namespace),
     };
-    let empty = Labels::new();
-    let labels = other.metadata.labels.as_ref().unwrap_or(&empty);
     in_namespace && term.label_selector.as_ref().is_some_and(|selector| labels_match(selector, labels))
 }
 
@@ -107,12 +103,10 @@ mod tests {
 
     #[test]
     fn pod_terms() {
-        let pod = |namespace: &str, app: &str| -> Pod {
-            serde_json::from_value(json!({"metadata": {"namespace": namespace, "labels": {"app": app}}})).unwrap()
-        };
-        let check = |term: Value, other: Pod, expect: bool| {
+        let pod = |namespace, app: &str| (namespace, Labels::from([("app".to_owned(), app.to_owned())]));
+        let check = |term: Value, (namespace, labels): (&str, Labels), expect: bool| {
             let term: PodAffinityTerm = serde_json::from_value(term.clone()).unwrap();
-            assert_eq!(term_selects(&term, &pod("n", "me"), &other), expect, "{term:?}");
+            assert_eq!(term_selects(&term, "n", namespace, &labels), expect, "{term:?}");
         };
         let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "x"}}});
         check(term.clone(), pod("n", "x"), true);

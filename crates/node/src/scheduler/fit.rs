@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Node, Pod, PodAffinityTerm, Taint, Toleration};
 
-use super::affinity::{node_matches, term_selects};
+use super::affinity::{Labels, node_matches, term_selects};
 use crate::quantity;
 
 /// What pods take of a node, by resource, in thousandths; `pods` and host ports among them.
@@ -68,6 +68,36 @@ impl Load {
     }
 }
 
+/// A pod that is on the node, as far as others that want to be there have to know it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Neighbour {
+    load: Load,
+    namespace: String,
+    labels: Labels,
+    /// The pods that it does not want beside itself.
+    shuns: Vec<PodAffinityTerm>,
+}
+
+impl Neighbour {
+    /// What there is to know of `pod`.
+    pub(crate) fn of(pod: &Pod) -> Self {
+        let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+        let away = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+        let shuns = away.and_then(|away| away.required_during_scheduling_ignored_during_execution.clone());
+        Self {
+            load: Load::of(pod),
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            shuns: shuns.unwrap_or_default(),
+        }
+    }
+
+    /// Whether a term of the affinity of `whose` selects this one.
+    fn selected_by(&self, term: &PodAffinityTerm, whose: &Self) -> bool {
+        term_selects(term, &whose.namespace, &self.namespace, &self.labels)
+    }
+}
+
 fn requests(container: &Container) -> Vec<(String, i128)> {
     let requests = container.resources.iter().flat_map(|resources| resources.requests.iter().flatten());
     requests.filter_map(|(name, value)| Some((name.clone(), quantity::milli(value)?))).collect()
@@ -80,7 +110,7 @@ fn requests(container: &Container) -> Vec<(String, i128)> {
 pub(crate) fn check(
     pod: &Pod,
     node: &Node,
-    others: &[(&Pod, &Load)],
+    others: &[&Neighbour],
     claims: impl Fn(&str) -> bool,
 ) -> Result<(), String> {
     if let Some(claim) = crate::claims::names(pod).find(|name| !claims(name)) {
@@ -151,11 +181,11 @@ fn tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
     })
 }
 
-fn lacking(pod: &Pod, node: &Node, others: &[(&Pod, &Load)]) -> Vec<String> {
+fn lacking(pod: &Pod, node: &Node, others: &[&Neighbour]) -> Vec<String> {
     let wanted = Load::of(pod);
     let mut taken = Load::default();
-    for (_, load) in others {
-        taken.add(load);
+    for other in others {
+        taken.add(&other.load);
     }
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
     let mut reasons = Vec::new();
@@ -176,31 +206,20 @@ fn lacking(pod: &Pod, node: &Node, others: &[(&Pod, &Load)]) -> Vec<String> {
     reasons
 }
 
-fn refused_by_pods(pod: &Pod, others: &[(&Pod, &Load)]) -> Option<&'static str> {
-    let affinity = pod.spec.as_ref()?.affinity.clone().unwrap_or_default();
-    let near: Vec<PodAffinityTerm> = affinity
-        .pod_affinity
-        .and_then(|all| all.required_during_scheduling_ignored_during_execution)
-        .unwrap_or_default();
-    let away: Vec<PodAffinityTerm> = affinity
-        .pod_anti_affinity
-        .and_then(|all| all.required_during_scheduling_ignored_during_execution)
-        .unwrap_or_default();
-    for term in &near {
+fn refused_by_pods(pod: &Pod, others: &[&Neighbour]) -> Option<&'static str> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref().and_then(|affinity| affinity.pod_affinity.as_ref());
+    let near = affinity.and_then(|all| all.required_during_scheduling_ignored_during_execution.as_ref());
+    let this = Neighbour::of(pod);
+    for term in near.into_iter().flatten() {
         // The first of a group may begin it: its own labels count.
-        if !term_selects(term, pod, pod) && !others.iter().any(|(other, _)| term_selects(term, pod, other)) {
+        if !this.selected_by(term, &this) && !others.iter().any(|other| other.selected_by(term, &this)) {
             return Some("node(s) didn't match pod affinity rules");
         }
     }
-    if away.iter().any(|term| others.iter().any(|(other, _)| term_selects(term, pod, other))) {
+    if this.shuns.iter().any(|term| others.iter().any(|other| other.selected_by(term, &this))) {
         return Some("node(s) didn't match pod anti-affinity rules");
     }
-    let averse = others.iter().any(|(other, _)| {
-        let affinity = other.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
-        let away = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
-        let terms = away.and_then(|away| away.required_during_scheduling_ignored_during_execution.as_ref());
-        terms.into_iter().flatten().any(|term| term_selects(term, other, pod))
-    });
+    let averse = others.iter().any(|other| other.shuns.iter().any(|term| this.selected_by(term, other)));
     averse.then_some("node(s) didn't satisfy existing pods anti-affinity rules")
 }
 
@@ -228,9 +247,8 @@ mod tests {
 
     #[track_caller]
     fn check_on(node: &Node, pod_spec: &Value, others: &[Value], expect: Result<(), &str>) {
-        let others: Vec<Pod> = others.iter().map(pod).collect();
-        let loads: Vec<Load> = others.iter().map(Load::of).collect();
-        let others: Vec<(&Pod, &Load)> = others.iter().zip(&loads).collect();
+        let others: Vec<Neighbour> = others.iter().map(|spec| Neighbour::of(&pod(spec))).collect();
+        let others: Vec<&Neighbour> = others.iter().collect();
         let got = check(&pod(pod_spec), node, &others, |claim| claim == "there");
         let short = got.map_err(|text| {
             text.trim_start_matches("0/1 nodes are available: ").split(". ").next().unwrap_or_default().to_owned()

@@ -26,7 +26,8 @@ pub(crate) fn resolve(text: &str, schema: &Schema) -> Result<String, String> {
             name = &tail[..end];
             rest = &tail[end..];
         } else {
-            return Err(format!("expected [ or . but got: {}", rest.chars().take(1).collect::<String>()));
+            let token = rest.split(['.', '[', ']']).next().unwrap_or_default();
+            return Err(format!("expected [ or . but got: {token}"));
         }
         if name.is_empty() {
             return Err("unexpected end of JSON path".to_owned());
@@ -44,7 +45,7 @@ pub(crate) fn resolve(text: &str, schema: &Schema) -> Result<String, String> {
             out.push_str(&format!("[{name}]"));
             here = shared;
         } else {
-            return Err(format!("does not refer to a valid field: {name}"));
+            return Err("does not refer to a valid field".to_owned());
         }
     }
     Ok(out)

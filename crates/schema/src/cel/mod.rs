@@ -90,7 +90,13 @@ impl Compiled {
     /// Runs the rules on `new`; those that use `oldSelf` only where there is an old value to compare with.
     #[must_use]
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Error> {
-        self.root.as_ref().map(|root| run::run(root, new, old)).unwrap_or_default()
+        self.root.as_ref().map(|root| run::run(root, new, old, true)).unwrap_or_default()
+    }
+
+    /// [`Compiled::validate`] of a default: it has itself as the old value, and is held to every rule.
+    #[must_use]
+    pub fn validate_default(&self, default: &Value) -> Vec<Error> {
+        self.root.as_ref().map(|root| run::run(root, default, Some(default), false)).unwrap_or_default()
     }
 }
 

@@ -7,34 +7,47 @@ use super::eval::Evaluator;
 use super::value::{Fail, Val};
 use super::{CompiledRule, Node, Program};
 use crate::field::{Error, ErrorType, Path, Shown};
-use crate::model::{MapType, Rule};
+use crate::model::{MapType, Rule, Type};
 use crate::validate::{At, OldItems};
 
 /// Longest text that a `messageExpression` may make.
 const MAX_MESSAGE: usize = 5 * 1024;
 
-pub(super) fn run(root: &Node, new: &Value, old: Option<&Value>) -> Vec<Error> {
-    let mut run = Run { left: PER_OBJECT, errors: Vec::new() };
+/// With `ratchet`, what did not change is not held against the writer.
+pub(super) fn run(root: &Node, new: &Value, old: Option<&Value>, ratchet: bool) -> Vec<Error> {
+    let mut run = Run { left: PER_OBJECT, errors: Vec::new(), ratchet };
     // Out of budget: what was found so far, with the error that says so, is the result.
-    let _ = run.node(root, &At::Start(""), new, old);
+    let _ = run.node(root, &At::Start(""), new, old, None);
     run.errors
 }
+
+/// The nearest value, here or above, that has an old one: the new and the old.
+type Nearest<'v> = Option<(&'v Value, &'v Value)>;
 
 struct Run {
     left: u64,
     errors: Vec<Error>,
+    ratchet: bool,
 }
 
 /// No further rules are run.
 struct Stop;
 
 impl Run {
-    fn node(&mut self, node: &Node, at: &At<'_>, new: &Value, old: Option<&Value>) -> Result<(), Stop> {
+    fn node<'v>(
+        &mut self,
+        node: &Node,
+        at: &At<'_>,
+        new: &'v Value,
+        old: Option<&'v Value>,
+        above: Nearest<'v>,
+    ) -> Result<(), Stop> {
+        let nearest = old.map(|old| (new, old)).or(above);
         if new.is_null() {
             return Ok(());
         }
         for rule in &node.rules {
-            self.rule(rule, node, at, new, old)?;
+            self.rule(rule, node, at, new, old, nearest)?;
         }
         match new {
             Value::Object(members) if !node.members.is_empty() || node.additional.is_some() => {
@@ -43,11 +56,11 @@ impl Run {
                 for (name, member) in members {
                     let old_member = old_members.and_then(|o| o.get(name));
                     if let Some(own) = node.members.get(name) {
-                        self.node(own, &At::Member(at, name), member, old_member)?;
+                        self.node(own, &At::Member(at, name), member, old_member, nearest)?;
                     } else if let Some(shared) = &node.additional
                         && !node.schema.properties.contains_key(name)
                     {
-                        self.node(shared, &At::Key(at, name), member, old_member)?;
+                        self.node(shared, &At::Key(at, name), member, old_member, nearest)?;
                     }
                 }
             }
@@ -55,7 +68,7 @@ impl Run {
                 if let Some(own) = &node.items {
                     let pairs = OldItems::new(old, &node.schema);
                     for (index, item) in items.iter().enumerate() {
-                        self.node(own, &At::Index(at, index), item, pairs.find(item))?;
+                        self.node(own, &At::Index(at, index), item, pairs.find(item), nearest)?;
                     }
                 }
             }
@@ -71,12 +84,14 @@ impl Run {
         at: &At<'_>,
         new: &Value,
         old: Option<&Value>,
+        nearest: Nearest<'_>,
     ) -> Result<(), Stop> {
+        let type_ = node.schema.type_.map_or("", Type::name);
         let rule = &compiled.rule;
         let program = match &compiled.program {
             Ok(program) => program,
             Err(error) => {
-                self.report(at, new, format!("rule compile error: {error}"));
+                self.report(at, type_, format!("rule compile error: {error}"));
                 return Ok(());
             }
         };
@@ -99,8 +114,10 @@ impl Run {
         match result {
             Ok(Val::Bool(true)) => {}
             Ok(_) => {
-                // Ratcheting: what did not change is not held against the writer, unless the rule is about change.
-                if program.uses_old_self || old != Some(new) {
+                // Ratcheting: what did not change is not held against the writer, unless the rule is about change. What
+                // has no old value of its own, as an item of an atomic list, goes by what holds it.
+                let unchanged = || self.ratchet && nearest.is_some_and(|(new, old)| new == old);
+                if program.uses_old_self || !unchanged() {
                     let message = self.message(program, rule, variables);
                     self.errors.push(failed(compiled, at, new, message));
                 }
@@ -108,7 +125,7 @@ impl Run {
             Err(Fail::OverBudget) if limit < PER_RULE => {
                 let detail =
                     "validation failed due to running out of cost budget, no further validation rules will be run";
-                self.report(at, new, detail.to_owned());
+                self.report(at, type_, detail.to_owned());
                 return Err(Stop);
             }
             Err(Fail::OverBudget) => {
@@ -116,7 +133,7 @@ impl Run {
                     "'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: {}",
                     rule_name(rule)
                 );
-                self.report(at, new, detail);
+                self.report(at, type_, detail);
                 return Err(Stop);
             }
             Err(Fail::Error(error)) if error == "no such overload" => {
@@ -124,15 +141,16 @@ impl Run {
                     "'{error}': call arguments did not match a supported operator, function or macro signature for rule: {}",
                     rule_name(rule)
                 );
-                self.report(at, new, detail);
+                self.report(at, type_, detail);
             }
-            Err(Fail::Error(error)) => self.report(at, new, format!("{error} evaluating rule: {}", rule_name(rule))),
+            Err(Fail::Error(error)) => self.report(at, type_, format!("{error} evaluating rule: {}", rule_name(rule))),
         }
         Ok(())
     }
 
-    fn report(&mut self, at: &At<'_>, value: &Value, detail: String) {
-        self.errors.push(with_value(ErrorType::Invalid, at.path(), value, detail));
+    /// A rule that could not be evaluated: in place of the value stands its type, as in Kubernetes.
+    fn report(&mut self, at: &At<'_>, type_: &str, detail: String) {
+        self.errors.push(Error::invalid(&at.path(), type_, detail));
     }
 
     /// The text of a failed rule: made by `messageExpression` if that works, else `message`, else the rule itself.

@@ -138,12 +138,12 @@ fn failures_are_told_as_kubernetes_tells_them() {
     check(
         json!({"rule": "self.b == 'x'"}),
         json!({}),
-        "<nil>: Invalid value: no such key: b evaluating rule: self.b == 'x'",
+        "<nil>: Invalid value: \"object\": no such key: b evaluating rule: self.b == 'x'",
     );
     check(
         json!({"rule": "self.port > 5"}),
         json!({"port": "x"}),
-        "<nil>: Invalid value: 'no such overload': call arguments did not match a supported operator, function or macro signature for rule: self.port > 5",
+        "<nil>: Invalid value: \"object\": 'no such overload': call arguments did not match a supported operator, function or macro signature for rule: self.port > 5",
     );
     let mut nested = schema();
     nested["properties"]["labels"]["additionalProperties"]["x-kubernetes-validations"] =
@@ -179,6 +179,19 @@ fn rules_about_the_present_are_ratcheted() {
     let object = json!({"a": 1});
     assert_eq!(messages(&schema, &object, Some(&object)), Vec::<String>::new());
     assert_eq!(messages(&schema, &object, Some(&json!({"a": 0}))).len(), 1);
+}
+
+/// What is in an atomic list has no old value of its own: it goes by the list.
+#[test]
+fn rules_in_lists_are_ratcheted_with_the_list() {
+    let mut schema = schema();
+    schema["properties"]["list"]["items"]["x-kubernetes-validations"] = json!([{"rule": "self < 3"}]);
+    let schema = crate::parse::structural(&schema).unwrap();
+    let object = json!({"a": 1, "list": [1, 5]});
+    assert_eq!(messages(&schema, &object, Some(&json!({"a": 2, "list": [1, 5]}))), Vec::<String>::new());
+    assert_eq!(messages(&schema, &object, Some(&json!({"a": 1, "list": [5]}))).len(), 1);
+    assert_eq!(messages(&schema, &object, Some(&json!({"a": 1}))).len(), 1);
+    assert_eq!(messages(&schema, &object, None).len(), 1);
 }
 
 #[test]
@@ -258,7 +271,7 @@ fn a_rule_that_costs_too_much_says_so() {
     assert_eq!(
         messages(&schema, &object, None),
         [format!(
-            "<nil>: Invalid value: 'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: {rule}"
+            "<nil>: Invalid value: \"object\": 'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: {rule}"
         )]
     );
 }

@@ -16,7 +16,7 @@ pub(super) fn check(schema: &Schema, at: &Path, errors: &mut Vec<Error>) {
         }
         let found = validate::part(default, None, schema, &default_at);
         if found.is_empty() {
-            let broken = cel::Compiled::new(schema).validate(default, Some(default));
+            let broken = cel::Compiled::new(schema).validate_default(default);
             errors.extend(broken.into_iter().map(|error| validate::below(&default_at, error)));
         }
         errors.extend(found);

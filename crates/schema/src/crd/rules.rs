@@ -23,10 +23,10 @@ fn text(rule: &Rule, schema: &Schema, at: &Path, errors: &mut Vec<Error>) {
     if rule.rule.trim().is_empty() {
         errors.push(Error::required(&at.child("rule"), "rule is not specified"));
     } else if is_blank(&rule.message) {
-        let detail = "message must be non-empty if specified";
+        let detail = "must be non-empty if specified";
         errors.push(Error::invalid(&at.child("message"), rule.message.as_str(), detail));
     } else if has_newline(&rule.message) {
-        let detail = "message must not contain line breaks";
+        let detail = "must not contain line breaks";
         errors.push(Error::invalid(&at.child("message"), rule.message.as_str(), detail));
     } else if has_newline(&rule.rule) && rule.message.trim().is_empty() {
         let detail = "message must be specified if rule contains line breaks";
@@ -43,13 +43,15 @@ fn text(rule: &Rule, schema: &Schema, at: &Path, errors: &mut Vec<Error>) {
         return;
     }
     let path_at = at.child("fieldPath");
-    let mut report = |detail: String| errors.push(Error::invalid(&path_at, rule.field_path.as_str(), detail));
+    let mut report = |detail: &str| errors.push(Error::invalid(&path_at, rule.field_path.as_str(), detail));
     if is_blank(&rule.field_path) {
-        report("fieldPath must be non-empty if specified".to_owned());
-    } else if has_newline(&rule.field_path) {
-        report("fieldPath must not contain line breaks".to_owned());
-    } else if let Err(wrong) = cel::resolve_field_path(&rule.field_path, schema) {
-        report(format!("fieldPath must be a valid path: {wrong}"));
+        report("must be non-empty if specified");
+    }
+    if rule.field_path.contains(['\n', '\r']) {
+        report("must not contain line breaks");
+    }
+    if cel::resolve_field_path(&rule.field_path, schema).is_err() {
+        report("must be a valid path");
     }
 }
 

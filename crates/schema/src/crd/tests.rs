@@ -194,6 +194,16 @@ fn smaller_things_are_checked() {
 }
 
 #[test]
+fn defaults_are_held_to_the_rules_of_their_schema() {
+    let schema = json!({"type": "object", "properties": {"d": {"type": "string", "maxLength": 5, "default": "b",
+        "x-kubernetes-validations": [{"rule": "self == 'a'"}]}}});
+    check(
+        &definition(version(schema)),
+        &[r#"spec.validation.openAPIV3Schema.properties[d].default: Invalid value: "b": failed rule: self == 'a'"#],
+    );
+}
+
+#[test]
 fn defaults_of_objects_are_left_to_the_server() {
     let schema = json!({"type": "object", "default": {}, "properties": {"metadata": {"type": "object", "default": {}},
         "spec": {"type": "object", "default": {"a": 1, "b": 2}, "properties": {"a": {"type": "integer"}}}}});

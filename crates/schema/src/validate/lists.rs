@@ -1,6 +1,6 @@
 //! Uniqueness in lists of type set and map.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
@@ -57,13 +57,20 @@ fn map(items: &[Value], schema: &Schema, at: &At<'_>, errors: &mut Vec<Error>) {
         }
         Value::Object(keys)
     };
+    // Of what is no object only the first is told, and null is an object without keys.
+    if let Some(index) = items.iter().position(|item| !(item.is_object() || item.is_null())) {
+        let detail = "must be an object for an array of list-type map";
+        errors.push(Error::invalid(&At::Index(at, index).path(), items[index].clone(), detail));
+        return;
+    }
     if items.len() < 2 {
         return;
     }
     let same_keys = |a: &Value, b: &Value| schema.list_map_keys.iter().all(|name| a.get(name) == b.get(name));
     if items.len() <= FEW {
         for (index, item) in items.iter().enumerate() {
-            if item.is_object() && items[..index].iter().any(|other| other.is_object() && same_keys(item, other)) {
+            // The second of its kind is told, further ones are not.
+            if items[..index].iter().filter(|other| same_keys(item, other)).count() == 1 {
                 errors.push(Error::duplicate(&At::Index(at, index).path(), keys_of(item)));
             }
         }
@@ -71,17 +78,21 @@ fn map(items: &[Value], schema: &Schema, at: &At<'_>, errors: &mut Vec<Error>) {
     }
     let keys: Vec<Value> = items.iter().map(keys_of).collect();
     for index in twins(&keys) {
-        if items[index].is_object() {
-            errors.push(Error::duplicate(&At::Index(at, index).path(), keys[index].clone()));
-        }
+        errors.push(Error::duplicate(&At::Index(at, index).path(), keys[index].clone()));
     }
 }
 
-/// Indices of items that stand in the list before already.
+/// Indices of items that stand in the list once before.
 fn twins(items: &[Value]) -> Vec<usize> {
     if items.len() <= FEW {
-        return (1..items.len()).filter(|&index| items[..index].contains(&items[index])).collect();
+        let before = |index: usize| items[..index].iter().filter(|other| **other == items[index]).count();
+        return (1..items.len()).filter(|&index| before(index) == 1).collect();
     }
-    let mut seen = HashSet::with_capacity(items.len());
-    (0..items.len()).filter(|&index| !seen.insert(items[index].to_string())).collect()
+    let mut seen: HashMap<String, usize> = HashMap::with_capacity(items.len());
+    let mut times = |item: &Value| {
+        let times = seen.entry(item.to_string()).or_default();
+        *times += 1;
+        *times
+    };
+    (0..items.len()).filter(|&index| times(&items[index]) == 2).collect()
 }

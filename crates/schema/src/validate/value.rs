@@ -261,7 +261,8 @@ impl<'a> OldItems<'a> {
             let default = || self.defaults.and_then(|s| s.properties.get(name)).and_then(|s| s.default.as_ref());
             match members.get(name).or_else(default) {
                 Some(value) => key.push_str(&value.to_string()),
-                None => key.push('-'),
+                // An item without its key has no old one.
+                None => return None,
             }
             key.push('\n');
         }

@@ -178,6 +178,27 @@ async fn a_small_store_has_a_short_history() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Once it is quiet, a store keeps little; who watches goes on.
+#[tokio::test]
+async fn a_store_that_settles_has_a_shorter_history() -> anyhow::Result<()> {
+    let store = Store::in_memory(Options { history_settled: 10_000, ..Options::default() })?;
+    let settle = store.settler();
+    let write = || store.write(Write::put("b", "k", Expect::Any, |_| Bytes::from(vec![0; 3000])));
+    let mut reader = store.watch("b", "", 0)?;
+    for _ in 0..10 {
+        write().await?;
+        reader.next().await?;
+    }
+    assert_eq!(store.compacted(), 0);
+    settle();
+    assert!((6..=8).contains(&store.compacted()), "{}", store.compacted());
+    write().await?;
+    assert_eq!(reader.next().await?.revision, 11);
+    drop((reader, store));
+    settle();
+    Ok(())
+}
+
 #[tokio::test]
 async fn waiting_for_a_revision() -> anyhow::Result<()> {
     let store = Store::in_memory(Options::default())?;

@@ -191,7 +191,7 @@ impl Model {
         }
         object.update("hold", wanted, false);
         if object.deleting && !hold {
-            return self.remove(key, object);
+            return self.remove(key);
         }
         self.put(key, object)
     }
@@ -200,14 +200,16 @@ impl Model {
         let Some(old) = self.objects.get(key) else { return Outcome::Refused(404) };
         let mut object = old.clone();
         if !object.values.contains_key(HOLD) {
-            return self.remove(key, object);
+            return self.remove(key);
         }
         object.deleting = true;
         self.put(key, object)
     }
 
-    fn remove(&mut self, key: &str, object: Object) -> Outcome {
+    /// What is told of it is what was stored, still held by the finalizer whose removal was its end.
+    fn remove(&mut self, key: &str) -> Outcome {
         let before = self.objects.remove(key);
+        let object = before.clone().unwrap_or_default();
         self.history.push(Change { kind: "DELETED", key: key.to_owned(), object, before });
         Outcome::Done
     }
