@@ -83,11 +83,14 @@ pub(crate) fn failure(failure: &Failure, format: ErrorFormat) -> Response<Body> 
     response
 }
 
-/// Adds `Warning` headers. Texts are bounded, as Kubernetes bounds them.
+/// Adds `Warning` headers, each once. Texts are bounded, as Kubernetes bounds them.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     const TOTAL: usize = 4096;
     let mut total = 0;
-    for warning in warnings {
+    for (index, warning) in warnings.iter().enumerate() {
+        if warnings[..index].contains(warning) {
+            continue;
+        }
         let clean: String = warning.chars().filter(|c| !c.is_control()).collect();
         let header = format!("299 - \"{}\"", clean.replace('\\', "\\\\").replace('"', "\\\""));
         total += header.len();

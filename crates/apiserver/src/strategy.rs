@@ -4,6 +4,7 @@
 
 use kubetask_kinds::Part;
 use kubetask_kinds::names::NameRule;
+use kubetask_schema::cel::Findings;
 use kubetask_schema::field::{Error, Path};
 use serde_json::{Map, Value};
 
@@ -121,6 +122,10 @@ fn custom(resource: &Resource, document: Document) -> Result<Decoded> {
 /// `metadata` of custom resources is decoded into Go's `ObjectMeta`, so its types are checked before any schema.
 fn check_metadata_types(resource: &Resource, value: &Value) -> Result<()> {
     let meta = &value["metadata"];
+    let cannot = |why: &str| {
+        let (kind, version) = (&resource.kind, &resource.version);
+        Failure::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+    };
     let wrong = |field: &str, want: &str, got: &Value| {
         let got = match got {
             Value::Array(_) => "array",
@@ -129,10 +134,7 @@ fn check_metadata_types(resource: &Resource, value: &Value) -> Result<()> {
             Value::Bool(_) => "bool",
             _ => "number",
         };
-        Failure::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: json: cannot unmarshal {got} into Go struct field ObjectMeta.metadata.{field} of type {want}",
-            resource.kind, resource.version, resource.kind
-        ))
+        cannot(&format!("json: cannot unmarshal {got} into Go struct field ObjectMeta.metadata.{field} of type {want}"))
     };
     if meta.is_null() {
         return Ok(());
@@ -162,6 +164,9 @@ fn check_metadata_types(resource: &Resource, value: &Value) -> Result<()> {
                 other => other,
             };
             return Err(wrong(name, "string", inner));
+        }
+        if let ("creationTimestamp" | "deletionTimestamp", Value::String(text)) = (name.as_str(), member) {
+            kubetask_kinds::time::seconds(text).map_err(|why| cannot(&why))?;
         }
     }
     Ok(())
@@ -290,12 +295,8 @@ fn prepare_custom_update(new: &mut Value, old: &Value, part: Part, status: bool)
         set(new, "status", old_status);
     }
     let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
-    let changed = !same_spec(new, old) || was_marked_deleted(new, old);
+    let changed = !same_spec(new, old);
     metadata_mut(new).insert("generation".into(), (generation + i64::from(changed)).into());
-}
-
-fn was_marked_deleted(new: &Value, old: &Value) -> bool {
-    new["metadata"]["deletionTimestamp"].is_string() && !old["metadata"]["deletionTimestamp"].is_string()
 }
 
 fn set(object: &mut Value, name: &str, value: Option<Value>) {
@@ -321,20 +322,20 @@ fn same_spec(a: &Value, b: &Value) -> bool {
 }
 
 /// Everything wrong with an update.
-pub(crate) fn validate_update(resource: &Resource, new: &Value, old: &Value, part: Part) -> Vec<Error> {
+pub(crate) fn validate_update(resource: &Resource, new: &Value, old: &Value, part: Part) -> Findings {
     match &resource.source {
         Source::Builtin(kind) => {
             let mut errors = kind.validate_update(new, old, part);
             if resource.bucket.as_ref() == crate::registry::CRDS && part == Part::Main {
                 errors.extend(kubetask_schema::crd::validate_crd_update(new, old));
             }
-            errors
+            Findings { errors, ..Findings::default() }
         }
         Source::Custom(version) => {
             let mut errors = Vec::new();
             check_kind(resource, new, &mut errors);
             if !errors.is_empty() {
-                return errors;
+                return Findings { errors, ..Findings::default() };
             }
             kubetask_kinds::meta::validate_update(&new["metadata"], &old["metadata"], &mut errors);
             match part {

@@ -41,9 +41,10 @@ pub(crate) fn init(verbose: u8, style: Style, writer: Writer) {
     };
     let level = match (verbose, server) {
         (0, false) => "off",
-        // Targets are compared by how they begin: "kube" would be us, too.
-        (0, true) => "info,hyper=warn,kube_client=warn,kube_runtime=warn,rustls=warn",
-        (1, _) => "info,kubetask=debug,hyper=warn,rustls=warn",
+        // Targets are compared by how they begin: "kube" would be us, too. The client warns with the whole of what it
+        // cannot read, and that may be anything.
+        (0, true) => "info,hyper=warn,kube_client=warn,kube_client::client=error,kube_runtime=warn,rustls=warn",
+        (1, _) => "info,kubetask=debug,hyper=warn,kube_client::client=error,rustls=warn",
         _ => "debug,hyper=info,rustls=info,h2=info",
     };
     let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new(level));

@@ -32,7 +32,7 @@ pub mod quantity;
 pub mod registry;
 pub mod standards;
 pub mod table;
-mod time;
+pub mod time;
 mod types;
 
 pub use decode::{DecodeError, Decoded};

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 ///
 /// # Errors
 /// Go's words for what cannot be parsed.
-pub(crate) fn seconds(text: &str) -> Result<String, String> {
+pub fn seconds(text: &str) -> Result<String, String> {
     let timestamp = parse(text, "2006-01-02T15:04:05Z07:00", false)?;
     Ok(timestamp.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }

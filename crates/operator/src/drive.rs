@@ -3,35 +3,44 @@
 use std::fmt::Debug;
 use std::future;
 
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::{Action, Error};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Resource};
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::OperatorConfig;
 use crate::health::Synced;
-use crate::world::lean::{Lean, Watched};
+use crate::world::lean::Watched;
+use crate::world::watching::watch;
 use crate::world::{TaskKey, feed};
 
 /// The watch of what a controller looks at. It fills the store of `writer`, without what `strip` takes away; `listed`
 /// holds from the end of the first list on; `told` is told of everything.
 pub(crate) fn watched<K>(
-    api: Api<Lean<K>>,
+    client: &Client,
+    config: &OperatorConfig,
     writer: Writer<K>,
     strip: fn(&mut K),
     listed: Synced,
     mut told: impl FnMut(&Event<K>) + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<K>> + Send + 'static
 where
-    K: Resource<DynamicType = ()> + Watched + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Watched
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
-    watcher(api, watcher::Config::default())
-        .default_backoff()
-        .map_ok(Lean::of)
+    watch(client, config, watcher::Config::default())
         .modify(strip)
         .reflect(writer)
         .inspect(move |event| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::cel;
+use crate::cel::{self, Findings};
 use crate::field::{Error, Path};
 use crate::model::Schema;
 use crate::{default, prune, validate};
@@ -43,19 +43,19 @@ impl CompiledSchema {
     /// first in the result and decide with the rest whether rules are run.
     #[must_use]
     pub fn validate_create(&self, object: &Value, errors: Vec<Error>) -> Vec<Error> {
-        self.check(object, None, errors)
+        self.check(object, None, errors).errors
     }
 
     /// Everything that is wrong with the change from `old` to `new`; see [`CompiledSchema::validate_create`].
     #[must_use]
-    pub fn validate_update(&self, new: &Value, old: &Value, errors: Vec<Error>) -> Vec<Error> {
+    pub fn validate_update(&self, new: &Value, old: &Value, errors: Vec<Error>) -> Findings {
         self.check(new, Some(old), errors)
     }
 
     /// Everything that is wrong with a write to the status subresource, where `new` is the whole object: only its
     /// status is held to the schema, but the rules see all of it. See [`CompiledSchema::validate_create`].
     #[must_use]
-    pub fn validate_status_update(&self, new: &Value, old: &Value, mut errors: Vec<Error>) -> Vec<Error> {
+    pub fn validate_status_update(&self, new: &Value, old: &Value, mut errors: Vec<Error>) -> Findings {
         if let (Some(status), Some(schema)) = (new.get("status"), self.schema.properties.get("status")) {
             errors.extend(validate::part(status, old.get("status"), schema, &Path::new("status")));
         }
@@ -63,20 +63,21 @@ impl CompiledSchema {
         self.with_rules(new, Some(old), errors)
     }
 
-    fn check(&self, new: &Value, old: Option<&Value>, mut errors: Vec<Error>) -> Vec<Error> {
+    fn check(&self, new: &Value, old: Option<&Value>, mut errors: Vec<Error>) -> Findings {
         errors.extend(validate::validate(new, old, &self.schema, &Path::root()));
         self.with_rules(new, old, errors)
     }
 
-    fn with_rules(&self, new: &Value, old: Option<&Value>, mut errors: Vec<Error>) -> Vec<Error> {
+    fn with_rules(&self, new: &Value, old: Option<&Value>, mut errors: Vec<Error>) -> Findings {
+        let mut forgiven = Vec::new();
         if self.rules.is_empty() {
-            return errors;
-        }
-        if validate::blocks_rules(&errors) {
+        } else if validate::blocks_rules(&errors) {
             errors.push(validate::rules_not_checked());
         } else {
-            errors.extend(self.rules.validate(new, old));
+            let found = self.rules.validate(new, old);
+            errors.extend(found.errors);
+            forgiven = found.forgiven;
         }
-        errors
+        Findings { errors, forgiven }
     }
 }

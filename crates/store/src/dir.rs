@@ -44,14 +44,14 @@ fn try_for_a_moment(lock: &File) -> Result<(), TryLockError> {
 }
 
 /// The process that took the lock last, as it has written there.
-fn holder(lock: &File) -> Option<i32> {
+fn holder(lock: &File) -> Option<u32> {
     let mut text = [0; 16];
     let length = lock.read_at(&mut text, 0).ok()?;
     std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
 }
 
-fn is_gone(pid: i32) -> bool {
-    let pid = rustix::process::Pid::from_raw(pid).filter(|_| pid > 0);
+fn is_gone(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
@@ -79,8 +79,7 @@ impl Dir {
             }
             Err(TryLockError::Error(e)) => return Err(io("lock", &lock_path)(e)),
             Err(TryLockError::WouldBlock) => {
-                let pid = holder(&lock).and_then(|pid| u32::try_from(pid).ok());
-                return Err(OpenError::Locked { path: path.to_owned(), pid });
+                return Err(OpenError::Locked { path: path.to_owned(), pid: holder(&lock) });
             }
         }
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(io("write", &lock_path))?;

@@ -40,7 +40,7 @@ pub(crate) fn store(object: &Value, old: Option<&Value>) -> Result<Value, Vec<St
     default::apply(&mut object, &kind.schema);
     let mut errors = validate::validate(&object, old, &kind.schema, &Path::root());
     if !validate::blocks_rules(&errors) {
-        errors.extend(kind.rules.validate(&object, old));
+        errors.extend(kind.rules.validate(&object, old).errors);
     }
     if errors.is_empty() { Ok(object) } else { Err(errors.iter().map(ToString::to_string).collect()) }
 }

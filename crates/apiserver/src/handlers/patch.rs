@@ -272,7 +272,9 @@ async fn create_by_apply(
     options: &WriteOptions,
     patch: &Patch,
 ) -> Result<Outcome> {
-    let applied = merged(resource, target, Part::Main, options, None, &patch.document.value)?;
+    let config = &patch.document.value;
+    let applied = merged(resource, target, Part::Main, options, None, config)?;
+    update::check_name(config, target)?;
     let decoded = strategy::decode_value(resource, applied.object)?;
     let mut object = write::complain(call, resource, options, decoded)?;
     let uid = object::meta(&object, "uid");

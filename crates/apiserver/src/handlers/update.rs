@@ -157,9 +157,10 @@ pub(crate) async fn finish(
         .map_err(Refused::Failure)?;
     strategy::prepare_update(resource, &mut object, live, step.part);
     admit::update(call, resource, step.target, &mut object, step.part).map_err(Refused::Failure)?;
-    let errors = strategy::validate_update(resource, &object, live, step.part);
-    if !errors.is_empty() {
-        return Err(Refused::Failure(strategy::invalid(resource, &object, &errors)));
+    let found = strategy::validate_update(resource, &object, live, step.part);
+    call.warnings.extend(found.forgiven.iter().map(ToString::to_string));
+    if !found.errors.is_empty() {
+        return Err(Refused::Failure(strategy::invalid(resource, &object, &found.errors)));
     }
     call.warnings.extend(strategy::warnings(resource, &object, Some(live)));
     admit::standards::check(call, resource, step.target, &object, Some(live), step.part).map_err(Refused::Failure)?;
@@ -202,12 +203,18 @@ fn carry_over(object: &mut Value, live: &Value) {
             meta.insert(name.into(), value.clone());
         }
     }
-    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
-        match live.get(name) {
-            Some(value) => meta.insert(name.into(), value.clone()),
-            None => meta.remove(name),
-        };
+    // Who asks for a deletion this way is refused by validation.
+    for name in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if let Some(value) = live.get(name)
+            && (name == "deletionTimestamp" || !meta.contains_key(name))
+        {
+            meta.insert(name.into(), value.clone());
+        }
     }
+    match live.get("generation") {
+        Some(value) => meta.insert("generation".into(), value.clone()),
+        None => meta.remove("generation"),
+    };
     meta.remove("selfLink");
 }
 

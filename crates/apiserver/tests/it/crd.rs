@@ -1,7 +1,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::server::{CRDS, TestServer, WIDGETS, widget, widgets};
+use crate::server::{CONFIG_MAPS, CRDS, TestServer, WIDGETS, config_map, widget, widgets};
 
 #[tokio::test]
 async fn a_definition_is_served_when_its_create_returns() -> Result<()> {
@@ -108,5 +108,63 @@ async fn watches_end_with_their_definition() -> Result<()> {
     let both = async { tokio::try_join!(watching, removing) };
     let (watched, ()) = tokio::time::timeout(std::time::Duration::from_secs(30), both).await??;
     assert!(watched.text.contains("\"DELETED\""), "{}", watched.text);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rule_that_is_forgiven_is_warned_of() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post(CRDS, &widgets()).await?.expect(201);
+    server.post(WIDGETS, &widget("a")).await?.expect(201);
+    let mut stricter = widgets();
+    for version in stricter["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] =
+            json!([{"rule": "self.size < 3", "message": "too big"}]);
+    }
+    let spec = json!({"spec": {"versions": stricter["spec"]["versions"]}});
+    server.patch(&format!("{CRDS}/widgets.example.test"), "merge", &spec).await?.expect(200);
+    let path = format!("{WIDGETS}/a");
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    let answer = server.patch(&path, "merge", &label).await?.expect(200);
+    let warnings: Vec<_> = answer.headers.get_all("warning").iter().collect();
+    assert_eq!(warnings, [r#"299 - "spec: Invalid value: too big""#]);
+    let refused = server.patch(&path, "merge", &json!({"spec": {"size": 4}})).await?.expect(422);
+    assert_eq!(refused.headers.get_all("warning").iter().count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_apply_that_creates_names_its_object() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post(CRDS, &widgets()).await?.expect(201);
+    let mut nameless = widget("a");
+    nameless["metadata"] = json!({});
+    let path = format!("{WIDGETS}/a?fieldManager=m");
+    let refused = server.patch(&path, "apply", &nameless).await?.expect(400);
+    let why = "the name of the object (a based on URL) was undeterminable: name must be provided";
+    assert_eq!(refused.body["message"], why);
+    server.patch(&path, "apply", &widget("a")).await?.expect(201);
+    nameless["spec"]["size"] = json!(4);
+    assert_eq!(server.patch(&path, "apply", &nameless).await?.expect(200).at("/spec/size"), &json!(4));
+    Ok(())
+}
+
+#[tokio::test]
+async fn times_in_metadata_are_times_and_nobody_writes_a_deletion() -> Result<()> {
+    let server = TestServer::start().await?;
+    server.post(CRDS, &widgets()).await?.expect(201);
+    let mut odd = widget("a");
+    odd["metadata"]["creationTimestamp"] = json!("soon");
+    let refused = server.post(WIDGETS, &odd).await?.expect(400);
+    let why = r#"parsing time "soon" as "2006-01-02T15:04:05Z07:00": cannot parse "soon" as "2006""#;
+    assert_eq!(refused.body["message"], format!("Widget in version \"v1\" cannot be handled as a Widget: {why}"));
+    for (collection, mut object) in [(WIDGETS, widget("a")), (CONFIG_MAPS, config_map("a"))] {
+        let created = server.post(collection, &object).await?.expect(201);
+        object["metadata"]["resourceVersion"] = created.at("/metadata/resourceVersion").clone();
+        object["metadata"]["deletionTimestamp"] = json!("2020-01-01T00:00:00Z");
+        let refused = server.put(&format!("{collection}/a"), &object).await?.expect(422);
+        assert_eq!(refused.at("/details/causes/0/field"), "metadata.deletionTimestamp");
+        assert!(server.get(&format!("{collection}/a")).await?.at("/metadata/deletionTimestamp").is_null());
+    }
     Ok(())
 }

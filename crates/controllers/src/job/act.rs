@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PropagationPolicy};
 use serde_json::{Map, Value, json};
 
-use super::known::{Known, keep_start};
+use super::known::keep_start;
 use super::plan::{Plan, Slot};
 use super::{Controller, template};
 use crate::error::{Answer, Result, Step, is_conflict, is_terminating};
@@ -32,7 +32,7 @@ pub(super) enum Done {
 }
 
 impl Controller {
-    pub(super) async fn act(&self, key: &str, job: &Known, plan: &Plan) -> Result<Done> {
+    pub(super) async fn act(&self, key: &str, job: &Job, plan: &Plan) -> Result<Done> {
         if !plan.create.is_empty() || !plan.remove.is_empty() {
             for result in at_once(plan.remove.iter().map(|removal| self.remove(job, removal)).collect()).await {
                 result?;
@@ -56,7 +56,7 @@ impl Controller {
     }
 
     /// Creates Pods: one, then two, then four…, so that a Job that cannot have any does not ask for hundreds.
-    async fn create(&self, job: &Known, slots: &[Slot]) -> Result<Done> {
+    async fn create(&self, job: &Job, slots: &[Slot]) -> Result<Done> {
         let mut rest = slots;
         let mut batch = 1;
         while !rest.is_empty() {
@@ -77,10 +77,9 @@ impl Controller {
         Ok(Done::Something)
     }
 
-    async fn create_one(&self, job: &Known, slot: Slot) -> Result<()> {
-        let step = "create a pod of job";
-        let pod = template::pod(job, job.template().step(step, requests::key(&job.job))?, slot);
-        let created = self.api(job).create(&requests::post(), &pod).await.step(step, requests::key(&job.job))?;
+    async fn create_one(&self, job: &Job, slot: Slot) -> Result<()> {
+        let created = self.api(job).create(&requests::post(), &template::pod(job, slot)).await;
+        let created = created.step("create a pod of job", requests::key(job))?;
         self.pods.created(&created);
         let name = created.metadata.name.unwrap_or_default();
         self.tell(job, false, "SuccessfulCreate", format!("Created pod: {name}"));
@@ -142,8 +141,7 @@ impl Controller {
         let name = job.metadata.name.as_deref().unwrap_or_default();
         match api.patch_status(name, &requests::patch(), &Patch::Merge(body)).await.unless_missing() {
             Ok(Some(mut written)) => {
-                let decided = Job { status: Some(status.clone()), ..Job::default() };
-                keep_start(&decided, &mut written);
+                keep_start(status.start_time.as_ref().map(|start| start.0), &mut written);
                 self.remember(written, false);
                 Ok(Done::Something)
             }

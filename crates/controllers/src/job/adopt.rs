@@ -65,11 +65,14 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
 impl Controller {
     /// Jobs that would take a Pod which nobody controls.
     pub(super) fn takers(&self, pod: &Facts) -> Vec<String> {
-        if pod.loose_labels.is_none() {
-            return Vec::new();
-        }
+        let Some(labels) = &pod.loose_labels else { return Vec::new() };
         let jobs = self.jobs();
-        jobs.iter().filter(|(_, job)| wants(job, pod)).map(|(key, _)| key.clone()).collect()
+        let may_want = jobs.iter().filter(|(_, known)| known.may_select(labels));
+        // One that cannot be read is looked at all the same, and says so there.
+        may_want
+            .filter(|(_, known)| known.job().map_or(true, |job| wants(&job, pod)))
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// Takes all Pods that the Job wants, and lets those go that it does not select any more.

@@ -24,7 +24,7 @@ use kube::api::Api;
 use kube::runtime::watcher;
 
 use crate::Context;
-use crate::error::Error;
+use crate::error::{Error, Step};
 use crate::events::Events;
 use crate::pods::{Facts, Pods};
 use crate::queue::{Next, Queue};
@@ -116,36 +116,31 @@ impl Controller {
     }
 
     /// Keeps a version if it is news. An answer to a write (`!insert`) must not bring a deleted Job back.
-    fn remember(&self, job: Job, insert: bool) {
+    fn remember(&self, mut job: Job, insert: bool) {
         let key = requests::key(&job);
-        let mut job = match Known::new(job) {
-            Ok(job) => job,
-            Err(error) => return tracing::error!(%error, job = key, "a job cannot be kept"),
-        };
         let mut jobs = self.jobs();
-        let replaced = match jobs.get(&key) {
+        let mut replaced = None;
+        match jobs.get(&key) {
             None if !insert => return,
-            None => None,
-            Some(known) if known.metadata.uid == job.metadata.uid => {
-                if requests::version(&known.job) >= requests::version(&job.job) {
-                    return;
-                }
-                known::keep_start(known, &mut job.job);
-                None
-            }
-            Some(known) => known.metadata.uid.clone(),
-        };
-        jobs.insert(key, Arc::new(job));
+            None => {}
+            Some(known) if known.uid != job.metadata.uid => replaced.clone_from(&known.uid),
+            Some(known) if known.version >= requests::version(&job) => return,
+            Some(known) => known::keep_start(known.started, &mut job),
+        }
+        match Known::new(job) {
+            Ok(known) => drop(jobs.insert(key, Arc::new(known))),
+            Err(error) => return tracing::error!(%error, job = key, "a job cannot be kept"),
+        }
         drop(jobs);
         self.orphan(replaced.as_deref());
     }
 
     fn forget(&self, key: &str, uid: Option<&str>) {
         let mut jobs = self.jobs();
-        if jobs.get(key).is_some_and(|known| uid.is_none() || known.metadata.uid.as_deref() == uid) {
+        if jobs.get(key).is_some_and(|known| uid.is_none() || known.uid.as_deref() == uid) {
             let gone = jobs.remove(key);
             drop(jobs);
-            self.orphan(gone.and_then(|job| job.metadata.uid.clone()).as_deref());
+            self.orphan(gone.and_then(|known| known.uid.clone()).as_deref());
         }
     }
 
@@ -169,7 +164,7 @@ impl Controller {
     fn owner(&self, pod: &Facts) -> Option<String> {
         let (name, uid) = pod.job.as_ref()?;
         let key = format!("{}/{name}", pod.namespace);
-        let is_it = self.jobs().get(&key).is_some_and(|job| job.metadata.uid.as_ref() == Some(uid));
+        let is_it = self.jobs().get(&key).is_some_and(|known| known.uid.as_ref() == Some(uid));
         is_it.then_some(key)
     }
 
@@ -192,7 +187,8 @@ impl Controller {
     async fn sync_job(&self, key: &str) -> Result<Next, Error> {
         let mut failure = None;
         for _ in 0..STEPS {
-            let Some(job) = self.jobs().get(key).cloned() else { return Ok(Next::Wait) };
+            let Some(known) = self.jobs().get(key).cloned() else { return Ok(Next::Wait) };
+            let job = known.job().step("read job", key)?;
             let spec = job.spec.as_ref();
             if spec.and_then(|s| s.managed_by.as_deref()).is_some_and(|m| m != "kubernetes.io/job-controller") {
                 return Ok(Next::Wait);

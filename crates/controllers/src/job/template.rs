@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
@@ -18,7 +18,8 @@ const NAME: usize = 58;
 const HOST_NAME: usize = 63;
 
 /// Makes the Pod for a slot out of the Job's template.
-pub(super) fn pod(job: &Job, template: PodTemplateSpec, slot: Slot) -> Pod {
+pub(super) fn pod(job: &Job, slot: Slot) -> Pod {
+    let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let name = job.metadata.name.clone().unwrap_or_default();
     let from = template.metadata.unwrap_or_default();
     let mut spec = template.spec.unwrap_or_default();
@@ -88,10 +89,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn pod(job: &Job, slot: Slot) -> Pod {
-        super::pod(job, job.spec.as_ref().unwrap().template.clone(), slot)
-    }
 
     fn job(name: &str) -> Job {
         serde_json::from_value(json!({

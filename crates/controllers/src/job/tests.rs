@@ -251,21 +251,6 @@ fn past_the_deadline_pods_are_stopped_and_then_it_has_failed() {
 }
 
 #[test]
-fn the_start_is_known_more_exactly_than_the_api_tells() {
-    let check = |known: &str, told: &str, kept: &str| {
-        let job = |start: &str| -> Job {
-            serde_json::from_value(json!({ "status": { "startTime": start }, "spec": { "template": {} } })).unwrap()
-        };
-        let mut told = job(told);
-        super::known::keep_start(&job(known), &mut told);
-        let start = told.status.and_then(|s| s.start_time).unwrap().0;
-        assert_eq!(start, kept.parse().unwrap());
-    };
-    check("2030-01-01T00:00:05.7Z", "2030-01-01T00:00:05Z", "2030-01-01T00:00:05.7Z");
-    check("2030-01-01T00:00:05.7Z", "2030-01-01T00:00:09Z", "2030-01-01T00:00:09Z");
-}
-
-#[test]
 fn suspended_and_resumed() {
     let mut world = World::new(json!({ "suspend": true, "activeDeadlineSeconds": 100 }));
     assert_eq!(world.settle(), None, "the deadline does not run");

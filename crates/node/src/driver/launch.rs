@@ -112,7 +112,7 @@ impl Driver {
             let persist = records.ensure(layout.record(&launch.run.uid), record);
             // Not cut off when the node ends: what was begun with the engine is brought to its end.
             let started = launch.start(persist, places, fetched, refs, cancel).await;
-            let run = launch.into_run();
+            let run = launch.run;
             match started {
                 Err(why) => run.tell(Event::NotStarted { slot, attempt, why }),
                 Ok(state) => {
@@ -141,11 +141,6 @@ impl Driver {
 }
 
 impl Launch {
-    /// What is still needed once it was started.
-    fn into_run(self) -> Run {
-        self.run
-    }
-
     fn emit(&self, warning: bool, reason: &'static str, message: &str) {
         self.run.shared.recorder.emit(From::Kubelet, &self.pod, self.field.clone(), warning, reason, message);
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodCondition, PodSpec};
 
 pub(crate) use event::{Command, End, Event, Hook, NotStarted, ProbeKind};
 use slot::Policy;
@@ -89,15 +89,7 @@ impl Machine {
     pub(crate) fn new(pod: Arc<Pod>, host: Host, now: Timestamp) -> Self {
         let spec = pod.spec.clone().unwrap_or_default();
         let policy = Policy::parse(spec.restart_policy.as_deref());
-        let init = spec.init_containers.into_iter().flatten().map(|container| {
-            let sidecar = container.restart_policy.as_deref() == Some("Always");
-            let kind = if sidecar { Kind::Sidecar } else { Kind::Init };
-            Slot::new(container, kind, policy)
-        });
-        let main = spec.containers.into_iter().map(|container| Slot::new(container, Kind::Main, policy));
-        let ephemeral = spec.ephemeral_containers.into_iter().flatten();
-        let ephemeral = ephemeral.map(|container| Slot::new(as_container(container), Kind::Ephemeral, policy));
-        let slots = init.chain(main).chain(ephemeral).collect();
+        let slots = containers(spec).map(|(kind, container)| Slot::new(container, kind, policy)).collect();
         let status = pod.status.clone().unwrap_or_default();
         Self {
             host,
@@ -413,6 +405,17 @@ impl Machine {
         let grace = Duration::from_secs(asked.or(spec).and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30));
         self.shutdown.map_or(grace, |most| grace.min(most))
     }
+}
+
+/// The containers of a pod, in the order of its slots.
+fn containers(spec: PodSpec) -> impl Iterator<Item = (Kind, Container)> {
+    let init = spec.init_containers.into_iter().flatten().map(|container| {
+        let sidecar = container.restart_policy.as_deref() == Some("Always");
+        (if sidecar { Kind::Sidecar } else { Kind::Init }, container)
+    });
+    let main = spec.containers.into_iter().map(|container| (Kind::Main, container));
+    let ephemeral = spec.ephemeral_containers.into_iter().flatten();
+    init.chain(main).chain(ephemeral.map(|container| (Kind::Ephemeral, as_container(container))))
 }
 
 /// An ephemeral container as one of any other kind: it has the same members, but for its target.

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::slot::Slot;
-use super::{Machine, Volumes, as_container};
+use super::{Machine, Volumes, containers};
 
 static NO_POD: LazyLock<Arc<Pod>> = LazyLock::new(Arc::default);
 static NO_CONTAINER: LazyLock<Arc<Container>> = LazyLock::new(Arc::default);
@@ -33,8 +33,12 @@ impl Machine {
         }
         let Ok(text) = serde_json::to_vec(&*self.pod) else { return };
         // What could not be had again as it is stays.
-        let again = serde_json::from_slice::<Pod>(&text).is_ok_and(|again| again == *self.pod);
-        if !again || !containers(&self.pod).map(|container| container.name).eq(self.names()) {
+        let Ok(again) = serde_json::from_slice::<Pod>(&text) else { return };
+        if again != *self.pod {
+            return;
+        }
+        let names = containers(again.spec.unwrap_or_default()).map(|(_, container)| container.name);
+        if !names.eq(self.slots.iter().map(|slot| slot.spec.name.clone())) {
             return;
         }
         self.at_rest = Some(text.into_boxed_slice());
@@ -49,7 +53,8 @@ impl Machine {
         let Some(text) = self.at_rest.take() else { return };
         match serde_json::from_slice::<Pod>(&text) {
             Ok(pod) => {
-                for (slot, container) in self.slots.iter_mut().zip(containers(&pod)) {
+                let containers = containers(pod.spec.clone().unwrap_or_default());
+                for (slot, (_, container)) in self.slots.iter_mut().zip(containers) {
                     slot.spec = Arc::new(container);
                 }
                 self.pod = Arc::new(pod);
@@ -57,19 +62,6 @@ impl Machine {
             Err(error) => tracing::error!(%error, "a pod that was put away cannot be read"),
         }
     }
-
-    fn names(&self) -> impl Iterator<Item = String> {
-        self.slots.iter().map(|slot| slot.spec.name.clone())
-    }
-}
-
-/// The containers of a pod in the order of its slots.
-fn containers(pod: &Pod) -> impl Iterator<Item = Container> {
-    let spec = pod.spec.iter();
-    let init = spec.clone().flat_map(|spec| spec.init_containers.iter().flatten());
-    let ephemeral = spec.clone().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
-    let main = spec.flat_map(|spec| &spec.containers);
-    init.chain(main).cloned().chain(ephemeral.cloned().map(as_container))
 }
 
 #[cfg(test)]

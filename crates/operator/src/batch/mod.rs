@@ -33,9 +33,9 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
     let (runs, writer) = reflector::store();
     let runs_of = index::RunsOfBatches::default();
     let index = runs_of.clone();
-    let watch = watched(config.api(&client), writer, |_| {}, listed.clone(), move |event| index.take_in(event));
+    let watch = watched(&client, &config, writer, |_| {}, listed.clone(), move |event| index.take_in(event));
     let (batches, writer) = reflector::store();
-    let watch_batches = watched(config.api(&client), writer, |_| {}, Synced::default(), |_| {});
+    let watch_batches = watched(&client, &config, writer, |_| {}, Synced::default(), |_| {});
     let shared = Shared::new(client, world, recorder, config.metrics.clone(), runs.clone());
     let context = Arc::new(reconcile::Context::new(shared, batches));
     let referring = move |batch: Batch| {

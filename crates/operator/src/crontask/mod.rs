@@ -35,7 +35,7 @@ pub async fn run(client: Client, config: OperatorConfig, world: World, recorder:
     }
     let listed = Synced::default();
     let (crons, writer) = reflector::store();
-    let watch = watched(config.api(&client), writer, |_| {}, listed.clone(), |_| {});
+    let watch = watched(&client, &config, writer, |_| {}, listed.clone(), |_| {});
     let timer = timer::Timer::new(config.clock.clone());
     let (wake, from_timer) = mpsc::unbounded_channel();
     let shared = Shared::new(client, world, recorder, config.metrics.clone(), crons.clone());

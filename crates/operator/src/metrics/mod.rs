@@ -40,6 +40,7 @@ struct Inner {
     task_run: Histogram,
     tasks_finished: Family<FinishedLabels, Counter>,
     jobs_created: Counter,
+    unreadable: Family<KindNameLabels, Counter>,
     leader: Gauge,
     leader_changes: Counter,
     cron_skew: Histogram,
@@ -66,6 +67,11 @@ struct VerbLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindNameLabels {
+    kind: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -129,6 +135,7 @@ impl Default for Metrics {
             task_run: add(&mut registry, words::TASK_RUN, RUNS.histogram()),
             tasks_finished: add(&mut registry, words::TASKS_FINISHED, Family::default()),
             jobs_created: add(&mut registry, words::JOBS_CREATED, Counter::default()),
+            unreadable: add(&mut registry, words::UNREADABLE, Family::default()),
             leader: add(&mut registry, words::LEADER, Gauge::default()),
             leader_changes: add(&mut registry, words::LEADER_CHANGES, Counter::default()),
             cron_skew: add(&mut registry, words::CRON_SKEW, SHORT.histogram()),
@@ -194,6 +201,11 @@ impl Metrics {
         let result = if ok { "ok" } else { "error" };
         self.0.reconciles.get_or_create(&ReconcileLabels { kind, result }).inc();
         self.0.reconcile_duration.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
+    }
+
+    /// An object of a kind could not be read.
+    pub fn unreadable(&self, kind: &str) {
+        self.0.unreadable.get_or_create(&KindNameLabels { kind: kind.to_owned() }).inc();
     }
 
     /// A Task's Job was created so long after the Task.
@@ -273,6 +285,7 @@ mod tests {
         metrics.api_request("get", "tasks", Some(200), Duration::from_millis(3));
         metrics.reconciled("Task", true, Duration::from_millis(1));
         metrics.task_finished("Failed", "ExitCode", Some(Duration::from_secs(9)));
+        metrics.unreadable("Task");
         metrics.cron_run("created");
         metrics.archived(true);
         metrics.notified("ok");

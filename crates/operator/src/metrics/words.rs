@@ -37,6 +37,7 @@ words! {
     RECONCILE_DURATION = "kubetask_reconcile_duration_seconds", "histogram", "kind", "How long looks took.";
     API_REQUESTS = "kubetask_api_requests_total", "counter", "verb, resource, code", "Requests to the Kubernetes API; code none is one without an answer.";
     API_DURATION = "kubetask_api_request_duration_seconds", "histogram", "verb", "How long requests to the Kubernetes API took until their answer began, without watches.";
+    UNREADABLE = "kubetask_unreadable_objects_total", "counter", "kind", "Objects that came from the Kubernetes API and could not be read, and are passed over; the log names them.";
     LEADER = "kubetask_leader", "gauge", "", "1 where this replica leads.";
     LEADER_CHANGES = "kubetask_leader_changes_total", "counter", "", "How often this replica began or ceased to lead.";
     CRON_SKEW = "kubetask_cron_skew_seconds", "histogram", "", "How long after its due time a CronTask's run was created.";

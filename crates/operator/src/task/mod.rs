@@ -60,7 +60,7 @@ pub async fn run(
         return;
     }
     let told = told(TaskIntake::new(world.clone()), looks.clone());
-    let watch = watched(config.api(&client), writer, strip, when_synced.clone(), told);
+    let watch = watched(&client, &config, writer, strip, when_synced.clone(), told);
     config.metrics.set_source(Source { tasks: Some(tasks.clone()), world: world.clone() });
     let http = crate::http::Http::default();
     let metrics = config.metrics.clone();

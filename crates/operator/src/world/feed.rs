@@ -7,20 +7,20 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Event as CoreEvent, Pod, Secret, ServiceAccount};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
-use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::Store;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource};
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, Resource};
 use kubetask_api::{Agent, DEFAULT_NAME, KubeTaskConfig, Task, labels};
 use kubetask_core::retention::Finished;
 use kubetask_core::task::RefKind;
 use serde::de::DeserializeOwned;
 
-use super::lean::{Lean, Watched};
+use super::lean::Watched;
+use super::watching::watch;
 use super::{TaskKey, World, names};
 use crate::config::OperatorConfig;
 
@@ -52,16 +52,13 @@ pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Stor
     let refused = watcher::Config::default().fields("involvedObject.kind=Job,reason=FailedCreate");
     let ours = watcher::Config::default().labels(&format!("{}={}", labels::APP_MANAGED_BY, labels::APP));
     let everything = watcher::Config::default;
+    let configs = Configs { world: world.clone(), tasks: tasks.clone() };
     let mut feeds = vec![
-        feed(config.api::<Lean<Agent>>(client), everything(), Agents(world.clone())),
-        feed(
-            config.api::<Lean<KubeTaskConfig>>(client),
-            everything(),
-            Configs { world: world.clone(), tasks: tasks.clone() },
-        ),
-        feed(config.api::<Lean<Job>>(client), ours.clone(), JobIntake(world.clone())),
-        feed(config.api::<Lean<Pod>>(client), ours, PodIntake(world.clone())),
-        feed(config.api::<Lean<CoreEvent>>(client), refused, Refusals(world.clone())),
+        feed::<Agent, _>(client, config, everything(), Agents(world.clone())),
+        feed::<KubeTaskConfig, _>(client, config, everything(), configs),
+        feed::<Job, _>(client, config, ours.clone(), JobIntake(world.clone())),
+        feed::<Pod, _>(client, config, ours, PodIntake(world.clone())),
+        feed::<CoreEvent, _>(client, config, refused, Refusals(world.clone())),
     ];
     feeds.push(metadata_feed::<ConfigMap>(client, config, world, RefKind::ConfigMap));
     feeds.push(metadata_feed::<Secret>(client, config, world, RefKind::Secret));
@@ -69,12 +66,18 @@ pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Stor
     feeds
 }
 
-fn feed<K, I>(api: Api<Lean<K>>, config: watcher::Config, mut intake: I) -> Feed
+fn feed<K, I>(client: &Client, config: &OperatorConfig, selection: watcher::Config, mut intake: I) -> Feed
 where
-    K: Resource<DynamicType = ()> + Watched + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Watched
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
     I: Intake<K>,
 {
-    let events = watcher(api, config).default_backoff().map_ok(Lean::of);
+    let events = watch(client, config, selection);
     let mut listed = None;
     events
         .flat_map(move |event| {
@@ -97,11 +100,7 @@ fn metadata_feed<K>(client: &Client, config: &OperatorConfig, world: &World, kin
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
 {
-    feed(
-        config.api::<Lean<PartialObjectMeta<K>>>(client),
-        watcher::Config::default(),
-        Names { world: world.clone(), kind },
-    )
+    feed::<PartialObjectMeta<K>, _>(client, config, watcher::Config::default(), Names { world: world.clone(), kind })
 }
 
 /// Takes an event into the world; tells which Tasks it concerns. `listed` is what the list that is under way has named.

@@ -13,6 +13,7 @@ mod jobs;
 mod kept;
 pub(crate) mod lean;
 mod queues;
+pub(crate) mod watching;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

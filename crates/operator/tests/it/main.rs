@@ -17,8 +17,8 @@ mod queue;
 mod restart;
 mod retention;
 mod rights;
-mod steering;
 mod stub;
+mod unreadable;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};

@@ -59,6 +59,15 @@ struct CompiledRule {
     program: Result<Program, String>,
 }
 
+/// What was found in an object.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What it is refused for.
+    pub errors: Vec<Error>,
+    /// What it is only warned of: broken rules about what the writer did not change (KEP-4008).
+    pub forgiven: Vec<Error>,
+}
+
 impl Compiled {
     /// Compiles all rules of `schema`. A rule that does not compile fails every value it is run on.
     #[must_use]
@@ -89,14 +98,14 @@ impl Compiled {
 
     /// Runs the rules on `new`; those that use `oldSelf` only where there is an old value to compare with.
     #[must_use]
-    pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Error> {
+    pub fn validate(&self, new: &Value, old: Option<&Value>) -> Findings {
         self.root.as_ref().map(|root| run::run(root, new, old, true)).unwrap_or_default()
     }
 
     /// [`Compiled::validate`] of a default: it has itself as the old value, and is held to every rule.
     #[must_use]
     pub fn validate_default(&self, default: &Value) -> Vec<Error> {
-        self.root.as_ref().map(|root| run::run(root, default, Some(default), false)).unwrap_or_default()
+        self.root.as_ref().map(|root| run::run(root, default, Some(default), false).errors).unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::budget::{Budget, PER_OBJECT, PER_RULE};
 use super::eval::Evaluator;
 use super::value::{Fail, Val};
-use super::{CompiledRule, Node, Program};
+use super::{CompiledRule, Findings, Node, Program};
 use crate::field::{Error, ErrorType, Path, Shown};
 use crate::model::{MapType, Rule, Type};
 use crate::validate::{At, OldItems};
@@ -14,11 +14,11 @@ use crate::validate::{At, OldItems};
 const MAX_MESSAGE: usize = 5 * 1024;
 
 /// With `ratchet`, what did not change is not held against the writer.
-pub(super) fn run(root: &Node, new: &Value, old: Option<&Value>, ratchet: bool) -> Vec<Error> {
-    let mut run = Run { left: PER_OBJECT, errors: Vec::new(), ratchet };
+pub(super) fn run(root: &Node, new: &Value, old: Option<&Value>, ratchet: bool) -> Findings {
+    let mut run = Run { left: PER_OBJECT, found: Findings::default(), ratchet };
     // Out of budget: what was found so far, with the error that says so, is the result.
     let _ = run.node(root, &At::Start(""), new, old, None);
-    run.errors
+    run.found
 }
 
 /// The nearest value, here or above, that has an old one: the new and the old.
@@ -26,7 +26,7 @@ type Nearest<'v> = Option<(&'v Value, &'v Value)>;
 
 struct Run {
     left: u64,
-    errors: Vec<Error>,
+    found: Findings,
     ratchet: bool,
 }
 
@@ -117,10 +117,10 @@ impl Run {
                 // Ratcheting: what did not change is not held against the writer, unless the rule is about change. What
                 // has no old value of its own, as an item of an atomic list, goes by what holds it.
                 let unchanged = || self.ratchet && nearest.is_some_and(|(new, old)| new == old);
-                if program.uses_old_self || !unchanged() {
-                    let message = self.message(program, rule, variables);
-                    self.errors.push(failed(compiled, at, new, message));
-                }
+                let forgiven = !program.uses_old_self && unchanged();
+                let message = self.message(program, rule, variables);
+                let found = if forgiven { &mut self.found.forgiven } else { &mut self.found.errors };
+                found.push(failed(compiled, at, new, message));
             }
             Err(Fail::OverBudget) if limit < PER_RULE => {
                 let detail =
@@ -150,7 +150,7 @@ impl Run {
 
     /// A rule that could not be evaluated: in place of the value stands its type, as in Kubernetes.
     fn report(&mut self, at: &At<'_>, type_: &str, detail: String) {
-        self.errors.push(Error::invalid(&at.path(), type_, detail));
+        self.found.errors.push(Error::invalid(&at.path(), type_, detail));
     }
 
     /// The text of a failed rule: made by `messageExpression` if that works, else `message`, else the rule itself.

@@ -32,7 +32,7 @@ fn with_rule(mut schema: Value, rule: Value) -> Schema {
 }
 
 fn messages(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<String> {
-    Compiled::new(schema).validate(new, old).iter().map(ToString::to_string).collect()
+    Compiled::new(schema).validate(new, old).errors.iter().map(ToString::to_string).collect()
 }
 
 fn check_text(rule: &str) -> Result<(), String> {

@@ -50,8 +50,8 @@ fn recorded_objects_are_answered_alike() {
         let before = metadata_errors(&object);
         let errors = match &case.old {
             None => schema.validate_create(&object, before),
-            Some(old) if case.is_status => schema.validate_status_update(&object, old, before),
-            Some(old) => schema.validate_update(&object, old, before),
+            Some(old) if case.is_status => schema.validate_status_update(&object, old, before).errors,
+            Some(old) => schema.validate_update(&object, old, before).errors,
         };
         let mut expected = case.causes.clone().unwrap_or_default();
         expected.sort();

@@ -88,6 +88,7 @@ fn prepare_update(new: &mut Value, old: &Value, part: Part) {
             }
             if let Some(meta) = new.get_mut("metadata") {
                 copy(meta, &old["metadata"], "ownerReferences");
+                copy(meta, &old["metadata"], "deletionTimestamp");
             }
         }
         Part::EphemeralContainers => {
