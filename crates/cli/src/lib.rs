@@ -44,6 +44,7 @@ pub fn main() -> ExitCode {
         commands::context::answer();
         return ExitCode::SUCCESS;
     }
+    memory::share_heaps();
     let plugin = plugin::is_called_by_kubectl(std::env::args_os().next().as_deref());
     let cli = match plugin::parse(plugin) {
         Ok(cli) => cli,

@@ -38,6 +38,9 @@ pub(crate) struct Config {
     pub(crate) spec: ContainerSpec,
     /// What it sees of the host.
     pub(crate) sandbox: SandboxConfig,
+    /// Where its control groups are, if any were made.
+    #[serde(default)]
+    pub(crate) cgroups: Vec<PathBuf>,
 }
 
 /// What the engine decided about the sandbox, beyond the specification.
@@ -68,8 +71,6 @@ pub(crate) struct Launch {
     pub(crate) shim: ProcessId,
     /// First process of its process id namespace: all others end with it.
     pub(crate) init: ProcessId,
-    /// Control groups made for it.
-    pub(crate) cgroups: Vec<PathBuf>,
 }
 
 /// A container that runs, or did.

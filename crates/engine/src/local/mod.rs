@@ -142,7 +142,8 @@ impl LocalEngine {
             host_home: self.host_home.clone(),
             bwrap: self.options.bwrap.clone().filter(|_| self.by_bwrap.load(Ordering::Relaxed)),
         };
-        Config { spec, sandbox }
+        let cgroups = shim::cgroup::places(&spec.id.0, &spec.resources);
+        Config { spec, sandbox, cgroups }
     }
 
     fn busy(&self, id: &ContainerId) -> Arc<Mutex<()>> {
@@ -331,6 +332,7 @@ impl ContainerEngine for LocalEngine {
         let gone = self.containers.join(format!("{GONE}{}-{serial}-{}", std::process::id(), id.0));
         blocking(move || {
             start::reap(&directory);
+            start::remove_groups(&directory);
             // First out of sight in one step, so that no half of it is ever found.
             match std::fs::rename(directory.path(), &gone) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

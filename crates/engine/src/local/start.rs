@@ -43,6 +43,8 @@ pub(super) fn start(directory: &ContainerDir, config: &Config, shim: &Path) -> R
                 return state(directory, &config.spec, Some(exit));
             }
         }
+        // Of a shim that was killed before it could put anything on record.
+        remove_groups(directory);
         directory.prepare(config).map_err(io("write the container's specification"))?;
         match run_shim(shim, shim::RUN, directory.path())? {
             Some(Report::Started { program, started_at_nanos }) => {
@@ -131,8 +133,8 @@ pub(super) fn bury(directory: &ContainerDir) -> Result<Exit> {
         } else {
             error = "the machine was restarted while it ran";
         }
-        shim::cgroup::remove_groups(&launch.cgroups);
     }
+    remove_groups(directory);
     if let Ok(Some(run)) = directory.run_state() {
         shim::ending::remove_made(&run.made);
     }
@@ -147,6 +149,13 @@ pub(super) fn bury(directory: &ContainerDir) -> Result<Exit> {
     let exit = directory.write_exit(&exit).map_err(io("record the container's end"))?;
     directory.sync_exit().map_err(io("record the container's end"))?;
     Ok(exit)
+}
+
+/// Takes away the control groups of a container that does not run, where there are any left.
+pub(super) fn remove_groups(directory: &ContainerDir) {
+    if let Ok(Some(config)) = directory.config() {
+        shim::cgroup::remove_groups(&config.cgroups);
+    }
 }
 
 /// Takes a shim that ended, where it is ours to take: it is if this process is the first one of a container itself, or

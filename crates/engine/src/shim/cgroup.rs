@@ -17,27 +17,35 @@ pub(super) struct Cgroups {
     pub(super) paths: Vec<PathBuf>,
 }
 
+/// Where groups may be made for the limits that are set, of a container that this process or a child of it starts. Whoever
+/// has one started writes them down first: its shim may not live to say what it made.
+pub(crate) fn places(name: &str, resources: &Resources) -> Vec<PathBuf> {
+    let name = format!("kubetask-{name}");
+    let wanted = wanted(resources);
+    let parents = match is_unified() {
+        _ if wanted.is_empty() => Vec::new(),
+        true => parents(),
+        false => wanted.into_iter().filter_map(legacy_parent).collect(),
+    };
+    parents.into_iter().map(|parent| parent.join(&name)).collect()
+}
+
 impl Cgroups {
-    /// Makes groups for the limits that are set.
-    pub(super) fn create(name: &str, resources: &Resources) -> Self {
+    /// Makes groups for the limits that are set, in their places: of version 2 in the first that takes one, of version 1 in
+    /// that of each controller.
+    pub(super) fn create(places: &[PathBuf], resources: &Resources) -> Self {
         let mut groups = Self::default();
-        if resources.memory_bytes.is_none() && resources.cpu_millis.is_none() && resources.pids.is_none() {
-            return groups;
-        }
-        let name = format!("kubetask-{name}");
         if is_unified() {
             let wanted = wanted(resources);
-            let made = parents().into_iter().find_map(|parent| make_unified(&parent, &name, &wanted));
-            if let Some(path) = made {
-                limit_unified(&path, resources);
-                groups.paths.push(path);
+            if let Some(path) = places.iter().find(|place| make_unified(place, &wanted)) {
+                limit_unified(path, resources);
+                groups.paths.push(path.clone());
             }
         } else {
-            for controller in wanted(resources) {
-                let Some(path) = legacy_parent(controller).map(|parent| parent.join(&name)) else { continue };
-                if fs::create_dir(&path).is_ok() || path.is_dir() {
-                    limit_legacy(&path, controller, resources);
-                    groups.paths.push(path);
+            for path in places {
+                if fs::create_dir(path).is_ok() || path.is_dir() {
+                    limit_legacy(path, resources);
+                    groups.paths.push(path.clone());
                 }
             }
         }
@@ -83,7 +91,7 @@ pub(crate) fn remove_groups(paths: &[PathBuf]) {
 /// Which limits work here: tried with a group that is taken away again.
 pub(crate) fn enforced() -> Vec<&'static str> {
     let all = Resources { cpu_millis: Some(100_000), memory_bytes: Some(1 << 50), pids: Some(100_000) };
-    let groups = Cgroups::create(&format!("probe-{}", std::process::id()), &all);
+    let groups = Cgroups::create(&places(&format!("probe-{}", std::process::id()), &all), &all);
     let file = |controller: &str| match (controller, is_unified()) {
         ("memory", true) => "memory.max",
         ("memory", false) => "memory.limit_in_bytes",
@@ -115,20 +123,23 @@ fn parents() -> Vec<PathBuf> {
     path.iter().map(PathBuf::as_path).chain(beside).map(Path::to_owned).collect()
 }
 
-fn make_unified(parent: &Path, name: &str, wanted: &[&str]) -> Option<PathBuf> {
-    let enabled = fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
+/// Whether a group was made there in which one of the controllers works at least.
+fn make_unified(path: &Path, wanted: &[&str]) -> bool {
+    let Some(parent) = path.parent() else { return false };
+    let Ok(enabled) = fs::read_to_string(parent.join("cgroup.subtree_control")) else { return false };
     for controller in wanted {
         if !enabled.split_ascii_whitespace().any(|name| name == *controller) {
             let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
         }
     }
-    let path = parent.join(name);
-    fs::create_dir(&path).ok()?;
-    if wanted.iter().any(|controller| path.join(format!("{controller}.max")).exists()) {
-        return Some(path);
+    if fs::create_dir(path).is_err() {
+        return false;
     }
-    let _ = fs::remove_dir(&path);
-    None
+    let works = wanted.iter().any(|controller| path.join(format!("{controller}.max")).exists());
+    if !works {
+        let _ = fs::remove_dir(path);
+    }
+    works
 }
 
 fn limit_unified(path: &Path, resources: &Resources) {
@@ -154,7 +165,10 @@ fn legacy_parent(controller: &str) -> Option<PathBuf> {
     path.is_dir().then_some(path)
 }
 
-fn limit_legacy(path: &Path, controller: &str, resources: &Resources) {
+/// The controller is the one whose hierarchy the path is in.
+fn limit_legacy(path: &Path, resources: &Resources) {
+    let hierarchy = path.strip_prefix(MOUNT).ok().and_then(|path| path.iter().next()).and_then(|name| name.to_str());
+    let controller = hierarchy.unwrap_or_default();
     let set = |file: &str, value: String| drop(fs::write(path.join(file), value));
     match (controller, resources) {
         ("memory", Resources { memory_bytes: Some(bytes), .. }) => {

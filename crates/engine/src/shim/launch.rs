@@ -36,7 +36,7 @@ pub(super) fn launch(directory: &ContainerDir, listener: OwnedFd) -> Result<Keep
     let config = config.map_err(broken("read what to run"))?;
     let log = LogWriter::open(config.spec.log.clone())
         .map_err(|error| Report::Broken(format!("open the log {}: {error}", config.spec.log.path.display())))?;
-    let cgroups = Cgroups::create(&config.spec.id.0, &config.spec.resources);
+    let cgroups = Cgroups::create(&config.cgroups, &config.spec.resources);
     let mut attempt = match Attempt::begin(directory, &config, &cgroups) {
         Ok(attempt) => attempt,
         Err(error) => {
@@ -47,7 +47,7 @@ pub(super) fn launch(directory: &ContainerDir, listener: OwnedFd) -> Result<Keep
             });
         }
     };
-    match attempt.go(directory, &cgroups) {
+    match attempt.go(directory) {
         Ok(state) => Ok(Keeper::new(directory.clone(), config, log, listener, attempt.into_running(state, cgroups))),
         Err(report) => {
             attempt.give_up();
@@ -236,7 +236,7 @@ impl Attempt {
     }
 
     /// Puts the container on record and lets the program run.
-    fn go(&mut self, directory: &ContainerDir, cgroups: &Cgroups) -> Result<RunState, Report> {
+    fn go(&mut self, directory: &ContainerDir) -> Result<RunState, Report> {
         let not_started = |error: SetupError| match error {
             SetupError::Unavailable(reason) => {
                 // Nothing was launched, so it may be tried again.
@@ -251,7 +251,6 @@ impl Attempt {
             boot_id: boot_id(),
             shim: ProcessId::of(std::process::id().cast_signed()).unwrap_or(ProcessId { pid: 0, start: 0 }),
             init: ProcessId::of(self.init).unwrap_or(ProcessId { pid: 0, start: 0 }),
-            cgroups: cgroups.paths.clone(),
         };
         if let Err(error) = directory.mark_launched(&launch) {
             directory.unmark_launched();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kubetask_engine::ContainerEngine as _;
 use kubetask_engine::spec::{ContainerId, ContainerSpec};
+use kubetask_engine::{ContainerEngine as _, EngineError, LocalEngine, LocalOptions};
 
 use crate::world::{PATIENCE, World, entries, exec_sh, local_engine, mount, text};
 
@@ -332,6 +332,33 @@ async fn memory_limit() {
     assert!(text(&spec.log.path).contains("fork"), "{}", text(&spec.log.path));
     let groups = Command::new("find").args(["/sys/fs/cgroup", "-name", "kubetask-c*"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&groups.stdout), "", "control groups are taken away");
+}
+
+/// A shim that is killed before it has put anything on record may have made control groups.
+#[tokio::test]
+async fn groups_of_a_shim_that_ended_without_a_word_are_taken_away() {
+    let Some(world) = World::local().await else { return };
+    let silent = world.path("silent");
+    // It makes what a shim makes first, and that is all of it.
+    let script = "#!/bin/sh\nfor group in $(grep -o '\"/sys/fs/cgroup/[^\"]*' \"$3/spec.json\" | tr -d '\"'); do mkdir $group; done\n";
+    std::fs::write(&silent, script).unwrap();
+    std::fs::set_permissions(&silent, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let options = LocalOptions { shim: silent.clone(), own_binary: silent, ..LocalOptions::default() };
+    let engine = LocalEngine::new(world.path("other"), options).unwrap();
+    let mut spec = world.sh("true");
+    spec.id.0 = format!("silent-{}", std::process::id());
+    spec.resources.memory_bytes = Some(64 << 20);
+    let groups = || {
+        let name = format!("kubetask-{}", spec.id.0);
+        let found = Command::new("find").args(["/sys/fs/cgroup", "-name", &name]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap()
+    };
+    assert!(matches!(engine.start(&spec).await, Err(EngineError::Io { .. })));
+    if groups().is_empty() {
+        return eprintln!("SKIPPED: no control groups can be made here");
+    }
+    engine.remove(&spec.id).await.unwrap();
+    assert_eq!(groups(), "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
