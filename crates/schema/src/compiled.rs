@@ -68,16 +68,18 @@ impl CompiledSchema {
         self.with_rules(new, old, errors)
     }
 
-    fn with_rules(&self, new: &Value, old: Option<&Value>, mut errors: Vec<Error>) -> Findings {
-        let mut forgiven = Vec::new();
+    fn with_rules(&self, new: &Value, old: Option<&Value>, errors: Vec<Error>) -> Findings {
+        let mut found = Findings { errors, ..Findings::default() };
         if self.rules.is_empty() {
-        } else if validate::blocks_rules(&errors) {
-            errors.push(validate::rules_not_checked());
-        } else {
-            let found = self.rules.validate(new, old);
-            errors.extend(found.errors);
-            forgiven = found.forgiven;
+            return found;
         }
-        Findings { errors, forgiven }
+        if validate::blocks_rules(&found.errors) {
+            found.errors.push(validate::rules_not_checked());
+        } else {
+            let by_rules = self.rules.validate(new, old);
+            found.errors.extend(by_rules.errors);
+            found.forgiven = by_rules.forgiven;
+        }
+        found
     }
 }

@@ -203,13 +203,12 @@ fn carry_over(object: &mut Value, live: &Value) {
             meta.insert(name.into(), value.clone());
         }
     }
-    // Who asks for a deletion this way is refused by validation.
-    for name in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
-        if let Some(value) = live.get(name)
-            && (name == "deletionTimestamp" || !meta.contains_key(name))
-        {
-            meta.insert(name.into(), value.clone());
-        }
+    // A deletion goes on; who asks for one this way is refused by validation.
+    if let Some(at) = live.get("deletionTimestamp") {
+        meta.insert("deletionTimestamp".into(), at.clone());
+    }
+    if let Some(grace) = live.get("deletionGracePeriodSeconds") {
+        meta.entry("deletionGracePeriodSeconds").or_insert_with(|| grace.clone());
     }
     match live.get("generation") {
         Some(value) => meta.insert("generation".into(), value.clone()),

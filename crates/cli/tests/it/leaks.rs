@@ -17,7 +17,7 @@ use crate::engines::with_cluster;
 use crate::machine::{Machine, eventually, processes_mentioning};
 
 /// How many Tasks are submitted together: at least, and at most where there are many.
-const ROUND: (usize, usize) = (12, 100);
+const ROUND: (usize, usize) = (12, 300);
 /// The machines that run tests are busy; a round that takes this long has failed.
 const SOON: Duration = Duration::from_secs(180);
 /// So many times something may be killed between two looks at the Tasks.
@@ -293,7 +293,7 @@ fn look(machine: Machine, away: Option<Machine>, dockerd: Option<Dockerd>, speci
     world.dockerd = dockerd;
     let mut done = 0;
     while done < count {
-        let some = (count / 100).clamp(ROUND.0, ROUND.1).min(count - done);
+        let some = (count / 30).clamp(ROUND.0, ROUND.1).min(count - done);
         world.round(done, some);
         done += some;
         if count > 100 {

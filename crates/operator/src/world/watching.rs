@@ -22,6 +22,8 @@ use crate::metrics::Metrics;
 
 /// An object that may turn out not to be readable.
 type Guarded<K> = DeserializeGuard<Lean<K>>;
+/// Makes the event of one that was readable.
+type Again<K> = fn(Lean<K>) -> Event<Lean<K>>;
 
 /// Watches what `selection` selects in the namespaces that the operator looks after. It goes on by itself after errors,
 /// with a backoff.
@@ -64,7 +66,7 @@ fn readable<K>(event: Event<Guarded<K>>, metrics: &Metrics) -> Option<Event<K>>
 where
     K: Resource<DynamicType = ()>,
 {
-    let (object, again): (_, fn(Lean<K>) -> Event<Lean<K>>) = match event {
+    let (object, again): (_, Again<K>) = match event {
         Event::Init => return Some(Event::Init),
         Event::InitDone => return Some(Event::InitDone),
         Event::Apply(object) => (object, Event::Apply),
