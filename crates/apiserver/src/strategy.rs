@@ -40,10 +40,6 @@ pub(crate) fn decode_value(resource: &Resource, value: Value) -> std::result::Re
 fn builtin(resource: &Resource, document: Document, media: Media) -> Result<Decoded> {
     let Some(kind) = resource.builtin_kind() else { return Err(Failure::unknown_resource()) };
     let Document { value, duplicates, raw } = document;
-    let cannot = |message: &str| {
-        let (version, name) = (&resource.version, &resource.kind);
-        Failure::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {name}: {message}"))
-    };
     if !value.is_object() && !value.is_null() {
         let go = match &value {
             Value::Array(_) => "array",
@@ -65,13 +61,19 @@ fn builtin(resource: &Resource, document: Document, media: Media) -> Result<Deco
             resource.kind
         )));
     }
-    let decoded = kind.decode(value).map_err(|error| cannot(&error.message))?;
+    let decoded = kind.decode(value).map_err(|error| cannot(resource, &error.message))?;
     let mut complaints = decoded.unknown;
     complaints.extend(duplicates.iter().map(|path| format!("duplicate field {}", quote(path))));
     if complaints.len() > 1 && media == Media::Json {
         sort_as_written(&mut complaints, &raw);
     }
     Ok(Decoded { object: decoded.object, complaints, refused: None })
+}
+
+/// What cannot be decoded into an object of this resource.
+fn cannot(resource: &Resource, why: &str) -> Failure {
+    let (kind, version) = (&resource.kind, &resource.version);
+    Failure::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
 }
 
 /// Go's decoder complains in the order of the text.
@@ -122,10 +124,6 @@ fn custom(resource: &Resource, document: Document) -> Result<Decoded> {
 /// `metadata` of custom resources is decoded into Go's `ObjectMeta`, so its types are checked before any schema.
 fn check_metadata_types(resource: &Resource, value: &Value) -> Result<()> {
     let meta = &value["metadata"];
-    let cannot = |why: &str| {
-        let (kind, version) = (&resource.kind, &resource.version);
-        Failure::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
-    };
     let wrong = |field: &str, want: &str, got: &Value| {
         let got = match got {
             Value::Array(_) => "array",
@@ -134,7 +132,8 @@ fn check_metadata_types(resource: &Resource, value: &Value) -> Result<()> {
             Value::Bool(_) => "bool",
             _ => "number",
         };
-        cannot(&format!("json: cannot unmarshal {got} into Go struct field ObjectMeta.metadata.{field} of type {want}"))
+        let field = format!("ObjectMeta.metadata.{field}");
+        cannot(resource, &format!("json: cannot unmarshal {got} into Go struct field {field} of type {want}"))
     };
     if meta.is_null() {
         return Ok(());
@@ -166,7 +165,7 @@ fn check_metadata_types(resource: &Resource, value: &Value) -> Result<()> {
             return Err(wrong(name, "string", inner));
         }
         if let ("creationTimestamp" | "deletionTimestamp", Value::String(text)) = (name.as_str(), member) {
-            kubetask_kinds::time::seconds(text).map_err(|why| cannot(&why))?;
+            kubetask_kinds::time::seconds(text).map_err(|why| cannot(resource, &why))?;
         }
     }
     Ok(())

@@ -1,17 +1,14 @@
 //! What every controller does alike: [`watched`] watches what it looks at, [`drive`] carries it to its end.
 
-use std::fmt::Debug;
 use std::future;
 
 use futures::{Stream, StreamExt};
-use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::{Action, Error};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource};
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::OperatorConfig;
@@ -31,14 +28,7 @@ pub(crate) fn watched<K>(
     mut told: impl FnMut(&Event<K>) + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<K>> + Send + 'static
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Watched
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Watched + Sync,
 {
     watch(client, config, watcher::Config::default())
         .modify(strip)

@@ -43,8 +43,6 @@ pub(super) fn start(directory: &ContainerDir, config: &Config, shim: &Path) -> R
                 return state(directory, &config.spec, Some(exit));
             }
         }
-        // Of a shim that was killed before it could put anything on record.
-        remove_groups(directory);
         directory.prepare(config).map_err(io("write the container's specification"))?;
         match run_shim(shim, shim::RUN, directory.path())? {
             Some(Report::Started { program, started_at_nanos }) => {

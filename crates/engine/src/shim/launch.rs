@@ -36,6 +36,8 @@ pub(super) fn launch(directory: &ContainerDir, listener: OwnedFd) -> Result<Keep
     let config = config.map_err(broken("read what to run"))?;
     let log = LogWriter::open(config.spec.log.clone())
         .map_err(|error| Report::Broken(format!("open the log {}: {error}", config.spec.log.path.display())))?;
+    // Of a shim that was killed before it could put anything on record.
+    cgroup::remove_groups(&config.cgroups);
     let cgroups = Cgroups::create(&config.cgroups, &config.spec.resources);
     let mut attempt = match Attempt::begin(directory, &config, &cgroups) {
         Ok(attempt) => attempt,

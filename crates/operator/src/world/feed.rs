@@ -17,7 +17,6 @@ use kube::{Client, Resource};
 use kubetask_api::{Agent, DEFAULT_NAME, KubeTaskConfig, Task, labels};
 use kubetask_core::retention::Finished;
 use kubetask_core::task::RefKind;
-use serde::de::DeserializeOwned;
 
 use super::lean::Watched;
 use super::watching::watch;
@@ -68,13 +67,7 @@ pub fn all(client: &Client, config: &OperatorConfig, world: &World, tasks: &Stor
 
 fn feed<K, I>(client: &Client, config: &OperatorConfig, selection: watcher::Config, mut intake: I) -> Feed
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Watched
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
+    K: Watched,
     I: Intake<K>,
 {
     let events = watch(client, config, selection);

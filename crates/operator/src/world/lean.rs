@@ -12,10 +12,13 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use kube::core::PartialObjectMeta;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::Event;
 use kubetask_api::{Agent, Batch, BatchRun, CronTask, KubeTaskConfig, Task};
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess,
+    Visitor,
+};
 use serde::forward_to_deserialize_any;
 
 /// A field, and what of it is not read.
@@ -35,7 +38,9 @@ const METADATA: Unread = ("metadata", Part::Fields(&[("managedFields", Part::All
 const NOTED: Unread = ("annotations", Part::Fields(&[("kubectl.kubernetes.io/last-applied-configuration", Part::All)]));
 
 /// What is watched.
-pub(crate) trait Watched {
+pub(crate) trait Watched:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + DeserializeOwned + Send + 'static
+{
     /// What of it nobody here reads.
     const UNREAD: &'static [Unread] = &[METADATA];
 }
@@ -48,7 +53,10 @@ impl Watched for Batch {}
 impl Watched for BatchRun {}
 impl Watched for CoreEvent {}
 
-impl<K> Watched for PartialObjectMeta<K> {
+impl<K> Watched for PartialObjectMeta<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Send + 'static,
+{
     const UNREAD: &'static [Unread] = &[(
         "metadata",
         Part::Fields(&[("managedFields", Part::All), ("annotations", Part::All), ("labels", Part::All)]),
@@ -127,7 +135,7 @@ impl<K: Resource> Resource for Lean<K> {
     }
 }
 
-impl<'de, K: Deserialize<'de> + Watched> Deserialize<'de> for Lean<K> {
+impl<'de, K: Watched> Deserialize<'de> for Lean<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         K::deserialize(Without { inner: deserializer, unread: K::UNREAD }).map(Self)
     }

@@ -4,15 +4,13 @@
 //! To read an object so that a failure is its own costs about twice as much as to read it straight from the text. So a
 //! watch begins with that, and starts anew, careful from then on, once it meets something it cannot read.
 
-use std::fmt::Debug;
 use std::future::ready;
 
 use futures::{Stream, StreamExt, TryStreamExt};
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource};
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::lean::{Lean, Watched};
@@ -33,13 +31,7 @@ pub(crate) fn watch<K>(
     selection: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Watched
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
+    K: Watched,
 {
     let met = CancellationToken::new();
     let quick = watcher(config.api::<Lean<K>>(client), selection.clone()).default_backoff().map_ok(Lean::of);
