@@ -2,20 +2,35 @@
 
 use std::error::Error;
 
+use kube::core::Status;
+
 /// An error with its causes on one line, outermost first.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let answer = answer(error);
+        // kube's own message has all of the answer in it, for those who look into programs.
+        let said = answer.map_or_else(|| error.to_string(), |status| status.message.clone());
         // Many libraries repeat their cause in their own message.
-        if !text.contains(&said) {
+        if text.is_empty() {
+            text = said;
+        } else if !text.contains(&said) {
             text.push_str(": ");
             text.push_str(&said);
         }
-        source = cause.source();
+        next = if answer.is_some() { None } else { error.source() };
     }
     text
+}
+
+/// What a server answered, if that is the error.
+fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Status> {
+    let boxed = || error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+    match error.downcast_ref::<kube::Error>().or_else(boxed) {
+        Some(kube::Error::Api(status)) if !status.message.is_empty() => Some(status),
+        _ => None,
+    }
 }
 
 /// The last cause of an error: it says what happened, those before it say where.
@@ -45,5 +60,17 @@ mod tests {
         let middle = Said { said: "connect: refused", source: Some(Box::new(inner)) };
         let outer = Said { said: "write", source: Some(Box::new(middle)) };
         assert_eq!((chain(&outer).as_str(), last(&outer).as_str()), ("write: connect: refused", "refused"));
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("install")]
+    struct Installing(#[source] Box<kube::Error>);
+
+    #[test]
+    fn of_a_servers_answer_its_words_are_told() {
+        let status = Status::failure("it is forbidden", "Forbidden").with_code(403);
+        let answer = kube::Error::Api(Box::new(status));
+        assert_eq!(chain(&answer), "it is forbidden");
+        assert_eq!(chain(&Installing(Box::new(answer))), "install: it is forbidden");
     }
 }

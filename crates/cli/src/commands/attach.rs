@@ -44,7 +44,7 @@ pub async fn run(args: AttachArgs, global: &GlobalArgs, output: Output) -> Comma
             .stdout(true)
             .stderr(!args.tty)
             .tty(args.tty);
-        let process = target.pods.attach(&target.pod, &params).await.map_err(|e| interact::said(&e))?;
+        let process = target.pods.attach(&target.pod, &params).await.map_err(|e| target.said(&e))?;
         interact::run(process, session, output).await
     }
     .await;

@@ -229,8 +229,8 @@ impl Tar for Target {
         let target = self;
         let params =
             AttachParams::default().container(&target.container).stdin(input.is_some()).stdout(true).stderr(true);
-        let mut process =
-            target.pods.exec(&target.pod, command, &params).await.map_err(|e| crate::interact::said(&e))?;
+        let process = target.pods.exec(&target.pod, command, &params).await;
+        let mut process = process.map_err(|e| target.said(&e))?;
         let status = process.take_status();
         let stdin = process.stdin();
         let feed = async {

@@ -7,7 +7,7 @@ use clap::Args;
 use kubetask_core::deploy::{self, NAMESPACE, Release, Values};
 use serde_json::Value;
 
-pub use cluster::{FIELD_MANAGER, KINDS, Outcome, apply, prune};
+pub use cluster::{FIELD_MANAGER, KINDS, Outcome, apply, check, prune};
 pub(super) use cluster::{api, found, remove, title_of};
 
 use crate::args::GlobalArgs;
@@ -67,7 +67,7 @@ pub async fn run(args: InstallArgs, global: &GlobalArgs, output: Output) -> Comm
         return Ok(exit_codes::OK);
     }
     let client = client(global).await?;
-    cluster::check(&client).await?;
+    check(&client).await?;
     let outcome = apply(&client, &values, &release, args.dry_run).await?;
     for object in &outcome.applied {
         output.data(&format!("{object} {}", if args.dry_run { "checked (dry run)" } else { "applied" }));

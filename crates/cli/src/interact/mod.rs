@@ -6,5 +6,5 @@ mod session;
 pub mod target;
 
 pub use raw::RawTerminal;
+pub(crate) use session::has_terminal;
 pub use session::{Ended, Session, exec, run, run_engine};
-pub(crate) use session::{has_terminal, said};

@@ -52,15 +52,7 @@ impl Session {
 /// When the container is not there, or the command cannot be started.
 pub async fn exec(target: &Target, command: &[String], session: Session, output: Output) -> CommandResult<Ended> {
     let process = target.pods.exec(&target.pod, command, &session.params(&target.container)).await;
-    run(process.map_err(|e| said(&e))?, session, output).await
-}
-
-/// What the server answered instead of opening the streams.
-pub(crate) fn said(error: &kube::Error) -> CommandError {
-    match error {
-        kube::Error::Api(status) => CommandError::failure(status.message.clone()),
-        other => CommandError::failure(chain(other)),
-    }
+    run(process.map_err(|e| target.said(&e))?, session, output).await
 }
 
 /// The streams of a process, wherever it runs.

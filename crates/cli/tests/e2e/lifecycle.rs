@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use kubetask_api::{Task, TaskPhase};
 use serde_json::json;
@@ -28,7 +29,7 @@ async fn lifecycle_failure_has_a_reason_and_the_agent_runs_once() {
     world.ours("Task", "t", json!({"agentRef": "a", "prompt": "x"})).await;
     let task = world.phase("t", TaskPhase::Failed).await;
     assert_eq!((reason_of(&task), task.status.as_ref().unwrap().exit_code), ("ExitCode", Some(3)));
-    let selector = format!("batch.kubernetes.io/job-name={}", task.status.unwrap().job_name.unwrap());
+    let selector = format!("kubetask.io/task={}", task.name_any());
     let pods = world.api::<Pod>().list(&ListParams::default().labels(&selector)).await.unwrap();
     assert_eq!(pods.items.len(), 1);
     world.done().await;

@@ -45,6 +45,36 @@ fn exec_passes_streams_and_exit_codes() {
 }
 
 #[test]
+fn exec_says_what_an_agent_waits_for() {
+    let machine = Machine::up();
+    // A server that takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/r.git", silent.local_addr().unwrap());
+    let agent = r#"{"apiVersion": "kubetask.io/v1alpha1", "kind": "Agent", "metadata": {"name": "a"},
+        "spec": {"serviceAccountName": "default", "command": ["true"]}}"#;
+    let task = serde_json::json!({
+        "apiVersion": "kubetask.io/v1alpha1", "kind": "Task", "metadata": {"name": "t"},
+        "spec": {"agentRef": "a", "contexts": [
+            {"type": "Repository", "repository": {"url": url, "path": "/workspace/r"}},
+        ]},
+    });
+    let task = format!("{agent}\n---\n{task}\n");
+    let task = machine.write("task.yaml", task);
+    machine.kubetask(&["apply", "-f", &task]).ok();
+    eventually("the repository is being cloned", Duration::from_secs(30), || {
+        let pods = machine.kubetask(&["get", "pods", "-o", "json"]).stdout;
+        pods.contains("\"initContainerStatuses\"") && pods.contains("\"startedAt\"")
+    });
+    let commands: [&[&str]; 2] = [&["exec", "t", "--", "true"], &["attach", "t"]];
+    for command in commands {
+        let out = machine.kubetask(command).code(1);
+        assert!(out.stderr.contains("task \"t\" has no pod yet: "), "{}", out.stderr);
+        assert!(out.stderr.contains("kubetask wait t --for=condition=Running"), "{}", out.stderr);
+    }
+    drop(silent);
+}
+
+#[test]
 fn cp_copies_both_ways() {
     let machine = Machine::up();
     agent(&machine, "t");

@@ -26,6 +26,17 @@ pub const PART_OF: &str = "app.kubernetes.io/part-of";
 /// The container port of metrics and probes.
 pub const METRICS_PORT: u16 = 8080;
 
+/// The oldest Kubernetes to install into, major and minor: from 1.29 on there are rules in definitions (KEP-2876) and
+/// sidecars (KEP-753), and older ones than 1.30 are not tried.
+pub const OLDEST_KUBERNETES: (u32, u32) = (1, 30);
+
+/// Whether a server's `/version` tells of a Kubernetes that is too old. Some providers write `30+`; what is no number at
+/// all is not judged.
+pub fn is_too_old(major: &str, minor: &str) -> bool {
+    let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().ok();
+    number(major).zip(number(minor)).is_some_and(|version| version < OLDEST_KUBERNETES)
+}
+
 /// Who installs what where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
@@ -190,5 +201,21 @@ mod tests {
         assert_eq!(image.reference("1"), "r:t");
         image.digest = "sha256:0".to_owned();
         assert_eq!(image.reference("1"), "r@sha256:0");
+    }
+
+    #[test]
+    fn old_clusters_are_known_by_what_they_say_of_themselves() {
+        for (major, minor, old) in [
+            ("1", "20", true),
+            ("1", "29+", true),
+            ("1", "30", false),
+            ("1", "30+", false),
+            ("1", "36", false),
+            ("2", "0", false),
+            ("1", "", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_too_old(major, minor), old, "{major}.{minor}");
+        }
     }
 }

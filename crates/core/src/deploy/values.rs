@@ -66,11 +66,11 @@ impl Values {
     /// null takes a default away.
     ///
     /// # Errors
-    /// When a choice is none that is known, or of the wrong type.
-    pub fn chosen(choices: Value) -> Result<Self, serde_json::Error> {
-        let mut all = serde_json::to_value(Self::default())?;
+    /// When a choice is none that is known, or of the wrong type; it tells which.
+    pub fn chosen(choices: Value) -> Result<Self, serde_path_to_error::Error<serde_json::Error>> {
+        let mut all = serde_path_to_error::serialize(&Self::default(), serde_json::value::Serializer)?;
         merge(&mut all, choices);
-        serde_json::from_value(all)
+        serde_path_to_error::deserialize(all)
     }
 }
 

@@ -155,7 +155,9 @@ fn without_job(now: Timestamp, task: &Task, seen: &Seen, settings: &Settings) ->
     let mut actions = Vec::new();
     // Without its Agent nobody knows all contexts, so nothing is said of them.
     if !matches!(why.first(), Some(Waiting::AgentMissing { .. })) {
-        let built = job::build(task, seen, settings).and_then(|actions| match (target, &seen.cluster) {
+        let elsewhere = target.map(|_| settings.elsewhere());
+        let built = job::build(task, seen, elsewhere.as_ref().unwrap_or(settings));
+        let built = built.and_then(|actions| match (target, &seen.cluster) {
             (None, _) => Ok(actions),
             (Some(_), ClusterSeen::Trouble(waiting)) => Err(vec![waiting.clone()]),
             (Some(target), ClusterSeen::NotAsked) => relay(task, target, None, actions, settings),

@@ -165,7 +165,8 @@ impl Lines {
                     // An empty line may lack the space after its time.
                     Some((time, end)) if line[end] == b'\n' => (self.decide(time), &line[end..]),
                     Some((time, end)) => (self.decide(time), &line[end + 1..]),
-                    None => (Ok(self.mark.time), &line[..]),
+                    // No line of the log: the kubelet says so when it has no log any more, in the log's place.
+                    None => (Err(()), &line[..]),
                 }
             }
         };
@@ -284,6 +285,21 @@ mod tests {
         let content = std::fs::read_to_string(&path).unwrap();
         assert_eq!(content.matches('b').count(), 1);
         assert!(content.ends_with("xb\n") && content.lines().last().unwrap().contains(" stdout P "), "no line break");
+    }
+
+    #[test]
+    fn what_has_no_time_was_not_said_by_the_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut lines = Lines::default();
+        let mut writer = LogWriter::open(spec(&path)).unwrap();
+        let gone = "unable to retrieve container logs for docker://0a1b";
+        for log in [LOG, gone, "2027-01-01T00:00"] {
+            lines.begin();
+            lines.take(log.as_bytes(), &mut writer);
+        }
+        lines.end(&mut writer);
+        assert_eq!(text(&path), "one\ntwo\n\ntwo too\nlast\n");
     }
 
     #[test]

@@ -143,6 +143,7 @@ impl ControllerArgs {
             own_image: self.image.clone().unwrap_or_else(|| usual.own_image.clone()),
             default_agent_image: self.default_agent_image.clone().unwrap_or_else(|| usual.default_agent_image.clone()),
             run_as_user: self.run_as_user.0,
+            run_as_user_elsewhere: self.run_as_user.0,
             ..usual
         }
     }

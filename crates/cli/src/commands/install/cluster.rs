@@ -41,11 +41,18 @@ pub struct Outcome {
     managed_by: String,
 }
 
-/// Refuses a server that runs no Deployments.
+/// Refuses a server that runs no Deployments, or is too old.
 ///
 /// # Errors
-/// When it does not, or does not answer.
-pub(super) async fn check(client: &Client) -> CommandResult<()> {
+/// When it does not run them, is older, or does not answer.
+pub async fn check(client: &Client) -> CommandResult<()> {
+    let version = client.apiserver_version().await?;
+    if deploy::is_too_old(&version.major, &version.minor) {
+        let (major, minor) = deploy::OLDEST_KUBERNETES;
+        let is = format!("this cluster is Kubernetes {}.{}", version.major, version.minor);
+        return Err(CommandError::usage(format!("{is}: KubeTask needs {major}.{minor} or newer"))
+            .hint("older ones lack the rules that check tasks, and the sidecars that look at what agents changed"));
+    }
     let gvk = GroupVersionKind::gvk("apps", "v1", "Deployment");
     match kube::discovery::pinned_kind(client, &gvk).await {
         Ok(_) => Ok(()),

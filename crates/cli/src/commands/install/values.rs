@@ -28,12 +28,7 @@ pub(super) fn read(files: &[String], set: &[String]) -> CommandResult<Values> {
             .split_once('=')
             .filter(|(path, _)| !path.is_empty())
             .ok_or_else(|| CommandError::usage(format!("--set {entry}: expected NAME=VALUE")))?;
-        let document = kubetask_yaml::read_one(text, kubetask_yaml::Limits::default());
-        // An empty text is an empty text, and no null.
-        let value = match document {
-            Ok(document) if !text.is_empty() => document.value,
-            _ => Value::String(text.to_owned()),
-        };
+        let value = single(path, text)?;
         let nested =
             path.rsplit('.').fold(value, |inner, key| Value::Object(Map::from_iter([(key.to_owned(), inner)])));
         merge(&mut all, nested);
@@ -44,6 +39,18 @@ pub(super) fn read(files: &[String], set: &[String]) -> CommandResult<Values> {
     merge(&mut values, all);
     Values::chosen(values)
         .map_err(|e| CommandError::usage(format!("values: {e}")).hint("docs/install.md lists what can be chosen"))
+}
+
+/// The value that is meant by what is written behind `--set NAME=`.
+fn single(path: &str, text: &str) -> CommandResult<Value> {
+    let defaults = serde_json::to_value(Values::default())?;
+    let default = path.split('.').try_fold(&defaults, |inner, key| inner.get(key));
+    let document = kubetask_yaml::read_one(text, kubetask_yaml::Limits::default());
+    Ok(match document {
+        // A tag 1.10 is no number, and an empty text no null.
+        Ok(document) if !text.is_empty() && !default.is_some_and(Value::is_string) => document.value,
+        _ => Value::String(text.to_owned()),
+    })
 }
 
 #[cfg(test)]
@@ -59,10 +66,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_a_text_stays_as_it_is_written() {
+        let read = |set: &str| read(&[], &[set.to_owned()]).unwrap();
+        assert_eq!(read("image.tag=1.10").image.tag, "1.10");
+        assert_eq!(read("image.tag=null").image.tag, "null");
+    }
+
+    #[test]
     fn what_is_not_known_is_refused() {
         let refused = |set: &str| read(&[], &[set.to_owned()]).unwrap_err().lines.join("");
         assert!(refused("replica=3").contains("unknown field `replica`"));
-        assert!(refused("replicas=many").contains("invalid type"));
+        assert_eq!(refused("replicas=many"), "values: replicas: invalid type: string \"many\", expected u32");
+        assert!(refused("image.tags=v1").contains("image.tags: unknown field `tags`"));
         assert!(refused("replicas").contains("expected NAME=VALUE"));
     }
 }

@@ -135,7 +135,7 @@ impl Lines {
     fn take(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
             if self.rest == Rest::Unknown {
-                bytes = self.take_stamp(bytes, out);
+                bytes = self.take_stamp(bytes);
                 continue;
             }
             let end = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
@@ -156,29 +156,20 @@ impl Lines {
     }
 
     /// Takes bytes of a time stamp; once it is whole, decides about the line.
-    fn take_stamp<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    fn take_stamp<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let end = bytes.iter().position(|b| matches!(b, b' ' | b'\n'));
         let (part, more) = bytes.split_at(end.unwrap_or(bytes.len()));
         self.stamp.extend_from_slice(part);
         let Some(separator) = more.first().filter(|_| end.is_some()) else {
             if self.stamp.len() > STAMP_MAX {
-                // No time stamp at all: it is printed as it is.
-                out.append(&mut self.stamp);
-                self.rest = Rest::Print;
+                self.rest = Rest::Skip;
+                self.stamp.clear();
             }
             return more;
         };
         let time = std::str::from_utf8(&self.stamp).ok().and_then(|text| text.parse::<Timestamp>().ok());
-        self.rest = match time {
-            Some(time) => self.decide(time),
-            None => {
-                out.extend_from_slice(&self.stamp);
-                self.rest = Rest::Print;
-                self.stamp.clear();
-                // The separator belongs to the line.
-                return more;
-            }
-        };
+        // Lines without a time are no lines of the log. The kubelet says so when it has no log any more, in the log's place.
+        self.rest = time.map_or(Rest::Skip, |time| self.decide(time));
         self.stamp.clear();
         // The end of an empty line is left for the line; a space is the separator.
         if *separator == b' ' { more.get(1..).unwrap_or_default() } else { more }
@@ -258,10 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_time_is_printed() {
-        let mut lines = Lines::default();
-        assert_eq!(taken(&mut lines, "no time here\nnor here", 5), "no time here\nnor here");
-        let long = "x".repeat(500);
-        assert_eq!(taken(&mut Lines::default(), &long, 7), long);
+    fn what_has_no_time_was_not_said_by_the_agent() {
+        let gone = "unable to retrieve container logs for docker://0a1b";
+        let log = format!("2027-01-01T00:00:00.1Z one\n{gone}\n\n2027-01-01T00:00:00.2Z two\n{}", "x".repeat(500));
+        for piece in [1, 7, 1000] {
+            let mut lines = Lines::default();
+            let mut got = taken(&mut lines, &log, piece);
+            lines.resume();
+            got += &taken(&mut lines, gone, piece);
+            assert_eq!(got, "one\ntwo\n", "pieces of {piece}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The files of the Helm chart that are generated: values, their schema, the README, rights and definitions.
 
-use kubetask_core::deploy::{Values, controller_rules, lease_rules, values_schema};
+use kubetask_core::deploy::{OLDEST_KUBERNETES, Values, controller_rules, lease_rules, values_schema};
 use serde_json::{Map, Value, json};
 
 use super::{check, yaml};
@@ -12,9 +12,10 @@ fn chart(name: &str) -> String {
 #[test]
 fn chart_metadata_has_the_version() {
     let version = env!("CARGO_PKG_VERSION");
+    let (major, minor) = OLDEST_KUBERNETES;
     let text = format!(
         "apiVersion: v2\nname: kubetask\ndescription: Runs AI-agent tasks, declared as Kubernetes objects, as Jobs\ntype: application\n\
-         version: {version}\nappVersion: {version}\nkubeVersion: \">=1.30.0-0\"\nhome: https://github.com/kubetask/kubetask\n\
+         version: {version}\nappVersion: {version}\nkubeVersion: \">={major}.{minor}.0-0\"\nhome: https://github.com/kubetask/kubetask\n\
          sources:\n  - https://github.com/kubetask/kubetask\nkeywords: [ai, agents, tasks, jobs]\nmaintainers:\n  - name: The KubeTask authors\n"
     );
     check(&chart("Chart.yaml"), &text);

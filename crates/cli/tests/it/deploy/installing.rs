@@ -9,7 +9,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
-use kubetask::commands::install::{apply, prune};
+use kubetask::commands::install::{apply, check, prune};
 use kubetask::commands::uninstall::{self, UninstallArgs};
 use kubetask::output::Output;
 use kubetask_core::deploy::{Release, Values};
@@ -180,6 +180,28 @@ async fn uninstall_can_leave_the_definitions_and_what_helm_made() {
     let refused = plan.refuse(&args(true, false)).unwrap_err();
     assert!(refused.hint.unwrap().contains("helm uninstall"));
     cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn old_clusters_are_refused() {
+    let of = |minor: &'static str| {
+        let version = json!({
+            "major": "1", "minor": minor, "gitVersion": "", "gitCommit": "", "gitTreeState": "", "buildDate": "",
+            "goVersion": "", "compiler": "", "platform": "",
+        });
+        let deployments = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "apps/v1", "resources": [
+            {"name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment", "verbs": ["get"]},
+        ]});
+        let answer = move |request: http::Request<Body>| {
+            let answer = if request.uri().path() == "/version" { &version } else { &deployments };
+            let body = Body::from(answer.to_string().into_bytes());
+            async move { Ok::<_, BoxError>(http::Response::new(body)) }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    };
+    let refused = check(&of("29+")).await.unwrap_err();
+    assert_eq!(refused.lines, ["this cluster is Kubernetes 1.29+: KubeTask needs 1.30 or newer"]);
+    check(&of("30")).await.unwrap();
 }
 
 #[test]
