@@ -18,6 +18,7 @@ pub mod interact;
 mod logging;
 pub mod manifest;
 mod memory;
+mod misplaced;
 pub mod output;
 pub mod paths;
 mod plugin;
@@ -26,9 +27,11 @@ pub mod server;
 pub mod settings;
 pub mod version;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
+use clap::error::ErrorKind;
 use error::{CommandError, CommandResult};
 use output::Output;
 
@@ -52,6 +55,13 @@ pub fn main() -> ExitCode {
             let help = !error.use_stderr();
             // Nobody to print to is no reason to fail.
             let _ = error.print();
+            if error.kind() == ErrorKind::UnknownArgument {
+                let words: Vec<_> =
+                    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+                if let Some(tip) = misplaced::tip(&words) {
+                    let _ = writeln!(std::io::stderr(), "\nhint: {tip}");
+                }
+            }
             return ExitCode::from(if help { exit_codes::OK } else { exit_codes::USAGE });
         }
     };

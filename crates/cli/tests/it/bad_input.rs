@@ -90,3 +90,11 @@ fn one_wrong_object_means_none_is_created() {
     assert!(out.stderr.contains("mixed.yaml:11:"), "the line in the file: {}", out.stderr);
     assert!(machine.kubetask(&["get", "cm", "good"]).stderr.contains("not found"));
 }
+
+#[test]
+fn values_behind_an_option_that_may_go_without_are_told_of() {
+    let machine = Machine::new();
+    let out = machine.kubetask(&["run", "--repo", ".", "fix the failing test"]).code(2);
+    assert!(out.stderr.contains("unexpected argument 'fix the failing test'"), "{}", out.stderr);
+    assert!(out.stderr.contains("hint: the value of --repo stands behind `=`: --repo=."), "{}", out.stderr);
+}

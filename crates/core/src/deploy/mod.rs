@@ -30,11 +30,14 @@ pub const METRICS_PORT: u16 = 8080;
 /// sidecars (KEP-753), and older ones than 1.30 are not tried.
 pub const OLDEST_KUBERNETES: (u32, u32) = (1, 30);
 
-/// Whether a server's `/version` tells of a Kubernetes that is too old. Some providers write `30+`; what is no number at
-/// all is not judged.
-pub fn is_too_old(major: &str, minor: &str) -> bool {
+/// What is to be said if a server's `/version` tells of a Kubernetes that is too old. Some providers write `30+`; what is
+/// no number at all is not judged.
+pub fn too_old(major: &str, minor: &str) -> Option<String> {
     let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().ok();
-    number(major).zip(number(minor)).is_some_and(|version| version < OLDEST_KUBERNETES)
+    let (oldest_major, oldest_minor) = OLDEST_KUBERNETES;
+    (number(major).zip(number(minor))? < OLDEST_KUBERNETES).then(|| {
+        format!("this cluster is Kubernetes {major}.{minor}: KubeTask needs {oldest_major}.{oldest_minor} or newer")
+    })
 }
 
 /// Who installs what where.
@@ -215,7 +218,7 @@ mod tests {
             ("1", "", false),
             ("", "", false),
         ] {
-            assert_eq!(is_too_old(major, minor), old, "{major}.{minor}");
+            assert_eq!(too_old(major, minor).is_some(), old, "{major}.{minor}");
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use kube::Client;
+use kubetask_core::deploy;
 use kubetask_core::task::Settings;
 use kubetask_operator::archive::{ArchivePolicy, Files};
 use kubetask_operator::elected::{self, RunOptions};
@@ -210,6 +211,7 @@ pub async fn run(args: ControllerArgs, global: &GlobalArgs) -> CommandResult {
     let identity = leader.as_ref().map_or("the only one", |leader| leader.identity.as_str());
     tracing::info!(version = crate::version::short(), identity, "the controller starts");
     crate::memory::release_after_start();
+    tokio::spawn(warn_of_age(client.clone()));
     let cancel = CancellationToken::new();
     let options = RunOptions { leader, health, grace: args.shutdown_grace };
     let work = elected::run(client, config, options, cancel.clone());
@@ -228,6 +230,15 @@ pub async fn run(args: ControllerArgs, global: &GlobalArgs) -> CommandResult {
     match ended {
         Ok(()) => Ok(exit_codes::OK),
         Err(error) => Err(CommandError::failure(error.to_string())),
+    }
+}
+
+/// Says so where manifests that were applied by hand run in a cluster that the command would not install into.
+async fn warn_of_age(client: Client) {
+    if let Ok(version) = client.apiserver_version().await
+        && let Some(why) = deploy::too_old(&version.major, &version.minor)
+    {
+        tracing::warn!("{why}: agents of older ones may run twice, and what is wrong in a Task is not refused");
     }
 }
 

@@ -47,10 +47,8 @@ pub struct Outcome {
 /// When it does not run them, is older, or does not answer.
 pub async fn check(client: &Client) -> CommandResult<()> {
     let version = client.apiserver_version().await?;
-    if deploy::is_too_old(&version.major, &version.minor) {
-        let (major, minor) = deploy::OLDEST_KUBERNETES;
-        let is = format!("this cluster is Kubernetes {}.{}", version.major, version.minor);
-        return Err(CommandError::usage(format!("{is}: KubeTask needs {major}.{minor} or newer"))
+    if let Some(why) = deploy::too_old(&version.major, &version.minor) {
+        return Err(CommandError::usage(why)
             .hint("older ones lack the rules that check tasks, and the sidecars that look at what agents changed"));
     }
     let gvk = GroupVersionKind::gvk("apps", "v1", "Deployment");
