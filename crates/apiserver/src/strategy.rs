@@ -103,14 +103,20 @@ fn custom(resource: &Resource, document: Document) -> Result<Decoded> {
             "the API version in the data ({api_version}) does not match the expected API version ({})",
             resource.api_version
         ));
-        // A version that does not exist knows no fields.
-        let known = api_version.rsplit_once('/').is_some_and(|(_, name)| version.siblings.iter().any(|s| s == name));
+        // A version that does not exist knows no fields; those of other groups are not looked at.
+        let known = api_version
+            .rsplit_once('/')
+            .is_none_or(|(group, name)| group != resource.group || version.siblings.iter().any(|s| s == name));
         let members = value.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
         let complaints = members
             .filter(|name| !known && !api_version.is_empty() && !matches!(*name, "apiVersion" | "kind" | "metadata"))
             .map(|name| format!("unknown field {}", quote(name)))
             .collect();
-        return Ok(Decoded { object: Value::Null, complaints, refused: Some(refused) });
+        return Ok(Decoded { object: value, complaints, refused: Some(refused) });
+    }
+    if kind != resource.kind {
+        // Its fields are not looked at.
+        return Ok(Decoded { object: value, complaints: Vec::new(), refused: None });
     }
     check_metadata_types(resource, &value)?;
     drop_metadata_nulls(&mut value);
@@ -257,6 +263,11 @@ pub(crate) fn validate_create(resource: &Resource, object: &Value) -> Vec<Error>
 }
 
 fn check_kind(resource: &Resource, object: &Value, errors: &mut Vec<Error>) {
+    let api_version = text(object, "apiVersion");
+    if api_version != resource.api_version {
+        let why = format!("must be {}", resource.api_version);
+        errors.push(Error::invalid(&Path::new("apiVersion"), api_version, why));
+    }
     let kind = text(object, "kind");
     if kind != resource.kind {
         errors.push(Error::invalid(&Path::new("kind"), kind, format!("must be {}", resource.kind)));
@@ -336,7 +347,7 @@ pub(crate) fn validate_update(resource: &Resource, new: &Value, old: &Value, par
             if !errors.is_empty() {
                 return Findings { errors, ..Findings::default() };
             }
-            kubetask_kinds::meta::validate_update(&new["metadata"], &old["metadata"], &mut errors);
+            kubetask_kinds::meta::validate_custom_update(&new["metadata"], &old["metadata"], &mut errors);
             match part {
                 Part::Status => version.compiled().validate_status_update(new, old, errors),
                 _ => version.compiled().validate_update(new, old, errors),
@@ -362,9 +373,13 @@ pub(crate) fn schema(resource: &Resource) -> std::sync::Arc<kubetask_schema::mod
 pub(crate) fn invalid(resource: &Resource, object: &Value, errors: &[Error]) -> Failure {
     let kind = text(object, "kind");
     let kind = if resource.is_custom() && !kind.is_empty() { kind } else { &resource.kind };
-    // Views of another kind are validated as that kind.
-    let view = resource.builtin_kind().is_some_and(|kind| kind.converts());
-    let group = if view { "" } else { resource.group.as_str() };
+    let group = match resource.builtin_kind() {
+        // Views of another kind are validated as that kind.
+        Some(kind) if kind.converts() => "",
+        Some(_) => &resource.group,
+        // A custom resource is what it calls itself, also where that is what is wrong with it.
+        None => text(object, "apiVersion").rsplit_once('/').map_or("", |(group, _)| group),
+    };
     let gk = crate::status::GroupResource { group, resource: kind };
     Failure::invalid(gk, object::meta(object, "name"), errors)
 }

@@ -86,6 +86,21 @@ pub fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Error>) {
     if !new["finalizers"].is_null() {
         finalizers(&new["finalizers"], &path.child("finalizers"), errors);
     }
+    changes(new, old, &path, errors);
+    lists(new, &path, errors);
+}
+
+/// The same for custom resources. Kubernetes looks at their changes twice and at their lists three times, and tells each
+/// time of what it finds.
+pub fn validate_custom_update(new: &Value, old: &Value, errors: &mut Vec<Error>) {
+    let path = path();
+    validate_update(new, old, errors);
+    changes(new, old, &path, errors);
+    lists(new, &path, errors);
+    lists(new, &path, errors);
+}
+
+fn changes(new: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
     if !old["deletionTimestamp"].is_null() {
         let before = strings(&old["finalizers"]);
         let added: Vec<&str> = strings(&new["finalizers"]).into_iter().filter(|f| !before.contains(f)).collect();
@@ -109,7 +124,6 @@ pub fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Error>) {
             errors.push(Error::invalid(&path.child(field), new[field].clone(), IMMUTABLE));
         }
     }
-    lists(new, &path, errors);
 }
 
 /// Texts for `Warning` headers about the metadata of a custom resource.

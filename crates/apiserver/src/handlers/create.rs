@@ -13,9 +13,8 @@ use super::write::{self, Refused};
 use super::{Call, admit, get};
 use crate::object::{self, metadata_mut};
 use crate::registry::{CRDS, Resource, lifecycle};
-use crate::reply;
 use crate::request::options::WriteOptions;
-use crate::request::{Output, Shape, Target};
+use crate::request::{Output, Target};
 use crate::status::{Failure, Result};
 use crate::strategy;
 
@@ -53,10 +52,7 @@ pub(crate) fn answer(
 ) -> Result<Response<Body>> {
     match outcome {
         Outcome::Stored(entry) => get::answer(call, resource, &entry, code, output),
-        Outcome::Dry(object) => {
-            let output = Output { shape: Shape::Object, ..output };
-            Ok(reply::value(code, &object, output))
-        }
+        Outcome::Dry(object) => get::shaped(call, resource, object, code, output),
     }
 }
 
@@ -71,7 +67,7 @@ pub(crate) async fn create(
 ) -> Result<Outcome> {
     let now = object::now();
     write::check_namespace(resource, target, &mut object)?;
-    check_new(&object)?;
+    check_new(&object, options.dry_run)?;
     admit::namespace(call, resource, target, object::meta(&object, "name"))?;
     if resource.custom().is_some_and(|version| version.terminating) {
         return Err(Failure::method_not_allowed());
@@ -79,7 +75,7 @@ pub(crate) async fn create(
     strategy::default(resource, &mut object);
     admit::create(call, resource, target, &mut object)?;
     crate::auth::escalation::check(&call.server.store, &call.user, resource, &target.namespace, &object, None)?;
-    let generated = fill_metadata(&mut object, &now)?;
+    let generated = fill_metadata(&mut object, &now, options.dry_run)?;
     if ownership == Ownership::Track {
         write::track(resource, None, &mut object, Part::Main, &options.field_manager, &now);
     }
@@ -152,18 +148,23 @@ pub(crate) async fn store(
     Err(Failure::internal("no free name was found"))
 }
 
-fn check_new(object: &Value) -> Result<()> {
+/// It is the storage that refuses a version, and a dry run does not come there.
+fn check_new(object: &Value, dry_run: bool) -> Result<()> {
     match object::meta(object, "resourceVersion") {
         "" | "0" => Ok(()),
+        _ if dry_run => Ok(()),
         _ => Err(Failure::plain_internal("resourceVersion should not be set on objects to be created")),
     }
 }
 
 /// Fills in what the server decides; says whether the name was generated.
-fn fill_metadata(object: &mut Value, now: &str) -> Result<bool> {
+fn fill_metadata(object: &mut Value, now: &str, dry_run: bool) -> Result<bool> {
     let meta = metadata_mut(object);
-    for server_side in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+    for server_side in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         meta.remove(server_side);
+    }
+    if !dry_run {
+        meta.remove("resourceVersion");
     }
     meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
     meta.insert("creationTimestamp".into(), now.into());

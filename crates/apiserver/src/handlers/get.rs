@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use http::{Response, StatusCode};
 use kubetask_store::Entry;
+use serde_json::{Value, json};
 
 use super::Call;
 use crate::object;
@@ -47,6 +48,26 @@ pub(crate) fn answer(
             out.push(b'\n');
             Ok(reply::encoded(code, out.into(), output))
         }
+        Shape::PartialList | Shape::Table => shaped(call, resource, resource.value(entry), code, output),
+    }
+}
+
+/// An object that is not stored like this, in the negotiated form.
+pub(crate) fn shaped(
+    call: &Call,
+    resource: &Resource,
+    mut object: Value,
+    code: StatusCode,
+    output: Output,
+) -> Result<Response<Body>> {
+    match output.shape {
+        Shape::Object => Ok(reply::value(code, &object, output)),
+        Shape::Partial => {
+            let metadata = object["metadata"].take();
+            let document =
+                json!({"kind": "PartialObjectMetadata", "apiVersion": output.meta_version, "metadata": metadata});
+            Ok(reply::value(code, &document, output))
+        }
         Shape::PartialList => Err(Failure::not_acceptable(
             format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list (*{}.{})",
@@ -57,8 +78,11 @@ pub(crate) fn answer(
         )),
         Shape::Table => {
             let include = table::IncludeObject::parse(call.query.get("includeObject"))?;
-            let row = table::row(resource, entry, include, output.meta_version, jiff::Timestamp::now());
-            let metadata = serde_json::json!({"resourceVersion": entry.revision.to_string()});
+            let metadata = match &object["metadata"]["resourceVersion"] {
+                Value::Null => json!({}),
+                version => json!({"resourceVersion": version}),
+            };
+            let row = table::row(resource, object, include, output.meta_version, jiff::Timestamp::now());
             let document = table::document(table::columns(resource), vec![row], metadata, output.meta_version);
             Ok(reply::value(code, &document, output))
         }

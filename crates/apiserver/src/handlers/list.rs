@@ -266,7 +266,8 @@ pub(crate) fn answer(call: &Call, resource: &Arc<Resource>, page: Page, output: 
         Shape::Table => {
             let include = table::IncludeObject::parse(call.query.get("includeObject"))?;
             let now = jiff::Timestamp::now();
-            let row = |entry: &Arc<Entry>| table::row(resource, entry, include, output.meta_version, now);
+            let row =
+                |entry: &Arc<Entry>| table::row(resource, resource.value(entry), include, output.meta_version, now);
             let rows: Vec<Value> = page.entries.iter().map(row).collect();
             let mut document =
                 table::document(table::columns(resource), rows, metadata(&page, false), output.meta_version);

@@ -155,7 +155,14 @@ fn patched(call: &mut Call, step: &Step<'_>, patch: &Patch) -> Result<Value> {
     let raw = patch.lay_over(resource, step.live_value.clone())?;
     let decoded = strategy::decode_value(resource, raw).map_err(|failure| invalid_patch(patch, failure.message()))?;
     if let Some(failure) = decoded.refused {
-        return Err(failure);
+        // Another version than this one is refused by validation.
+        let version = decoded.object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        if version.is_empty() {
+            return Err(Failure::internal("Object 'apiVersion' is missing in 'object has no apiVersion field'"));
+        }
+        if version.split('/').count() > 2 {
+            return Err(failure);
+        }
     }
     let mut complaints: Vec<String> =
         patch.document.duplicates.iter().map(|path| format!("duplicate field {}", crate::text::quote(path))).collect();

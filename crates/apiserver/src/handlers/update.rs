@@ -47,9 +47,9 @@ pub(crate) async fn handle(
                 .await
                 .and_then(|outcome| create::answer(call, resource, outcome, StatusCode::CREATED, output));
         };
-        require_version(resource, target, precondition)?;
         let live_value = resource.value(&live);
         check_uid(resource, target, &object, &live_value)?;
+        require_version(resource, target, precondition)?;
         if precondition.is_some_and(|version| version != live.revision) {
             return Err(Failure::modified(resource.gr(), &target.name));
         }

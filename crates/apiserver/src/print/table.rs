@@ -1,7 +1,6 @@
 //! Tables: columns and rows of `kubectl get`, from the table of kinds or a definition's `additionalPrinterColumns`.
 
 use jiff::Timestamp;
-use kubetask_store::Entry;
 use serde_json::{Map, Value, json};
 
 use crate::registry::{Resource, Source};
@@ -54,15 +53,14 @@ pub(crate) fn document(columns: Value, rows: Vec<Value>, metadata: Value, meta_v
     json!({"kind": "Table", "apiVersion": meta_version, "metadata": metadata, "columnDefinitions": columns, "rows": rows})
 }
 
-/// One row.
+/// The row of an object.
 pub(crate) fn row(
     resource: &Resource,
-    entry: &Entry,
+    value: Value,
     include: IncludeObject,
     meta_version: &str,
     now: Timestamp,
 ) -> Value {
-    let value = resource.value(entry);
     let (cells, conditions) = match &resource.source {
         Source::Builtin(kind) => {
             let row = kind.row(&value, now);

@@ -33,8 +33,8 @@ impl Encoder {
                 frame(out, type_, &object);
             }
             (Shape::Table, _) => {
-                let row =
-                    table::row(&self.resource, entry, self.include, self.output.meta_version, jiff::Timestamp::now());
+                let (value, now) = (self.resource.value(entry), jiff::Timestamp::now());
+                let row = table::row(&self.resource, value, self.include, self.output.meta_version, now);
                 let version = entry.revision;
                 let document = self.table(row, version);
                 self.value(out, type_, &document);
@@ -58,8 +58,8 @@ impl Encoder {
                 self.value(out, "DELETED", &document);
             }
             Shape::Table => {
-                let row =
-                    table::row(&self.resource, prev, self.include, self.output.meta_version, jiff::Timestamp::now());
+                let (value, now) = (self.resource.value(prev), jiff::Timestamp::now());
+                let row = table::row(&self.resource, value, self.include, self.output.meta_version, now);
                 let document = self.table(row, revision);
                 self.value(out, "DELETED", &document);
             }

@@ -238,7 +238,7 @@ impl Normal {
         let text = self.known_names(&dumps(item));
         let text = text::UUID.replace_all(&text, "");
         let text = text::RFC3339.replace_all(&text, "");
-        Regex::new(r#""resourceVersion": "\d+""#).expect("a regex").replace_all(&text, "").into_owned()
+        text::VERSION_OF_ITEM.replace_all(&text, "").into_owned()
     }
 }
 
@@ -289,15 +289,13 @@ fn settle_causes(status: &mut Value) {
             status["message"] = format!("{}{opening}{sorted}]", &message[..at]).into();
         }
     }
-    let conflicts = Regex::new(r"(?s)^(Apply failed with \d+ conflicts?: )(.*)$").expect("a regex");
-    if let Some(found) = conflicts.captures(&message) {
+    if let Some(found) = text::CONFLICTS.captures(&message) {
         status["message"] = format!("{}{}", &found[1], settle_conflicts(&found[2])).into();
     }
 }
 
 fn settle_conflicts(text: &str) -> String {
-    let starts = Regex::new("conflicts? with \"").expect("a regex");
-    let mut cuts: Vec<usize> = starts.find_iter(text).map(|found| found.start()).collect();
+    let mut cuts: Vec<usize> = text::CONFLICT.find_iter(text).map(|found| found.start()).collect();
     cuts.push(text.len());
     let first = cuts.first().copied().unwrap_or_default();
     let mut groups: Vec<String> = Vec::new();

@@ -17,6 +17,7 @@ use super::normal::Normal;
 use super::paths::Path;
 use super::server::{Asked, Sent, Server, head, pack};
 use super::shape::{is_plain_bookmark, shape};
+use super::text::PLACE;
 
 /// How often something is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -75,8 +76,7 @@ impl Run {
     }
 
     fn fill_text(&self, text: &str) -> String {
-        let place = Regex::new(r"\$\{(\w+)\}").expect("a regex");
-        let filled = place.replace_all(text, |found: &regex::Captures<'_>| match self.values.contains_key(&found[1]) {
+        let filled = PLACE.replace_all(text, |found: &regex::Captures<'_>| match self.values.contains_key(&found[1]) {
             true => self.value_of(&found[1]),
             false => found[0].to_owned(),
         });

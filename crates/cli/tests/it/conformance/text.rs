@@ -15,6 +15,10 @@ macro_rules! patterns {
 }
 
 patterns! {
+    PLACE = r"\$\{(\w+)\}";
+    CONFLICTS = r"(?s)^(Apply failed with \d+ conflicts?: )(.*)$";
+    CONFLICT = "conflicts? with \"";
+    VERSION_OF_ITEM = r#""resourceVersion": "\d+""#;
     UUID = r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b";
     RFC3339 = r"\b20(?:2[4-9]|[3-9]\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(?:Z|[+-]\d\d:\d\d)";
     RFC1123 = r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} 20\d\d \d\d:\d\d:\d\d [+-]\d{4}";
