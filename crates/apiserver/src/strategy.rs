@@ -104,12 +104,12 @@ fn custom(resource: &Resource, document: Document) -> Result<Decoded> {
             resource.api_version
         ));
         // A version that does not exist knows no fields; those of other groups are not looked at.
-        let known = api_version
+        let missing = api_version
             .rsplit_once('/')
-            .is_none_or(|(group, name)| group != resource.group || version.siblings.iter().any(|s| s == name));
+            .is_some_and(|(group, name)| group == resource.group && !version.siblings.iter().any(|s| s == name));
         let members = value.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
         let complaints = members
-            .filter(|name| !known && !api_version.is_empty() && !matches!(*name, "apiVersion" | "kind" | "metadata"))
+            .filter(|name| missing && !matches!(*name, "apiVersion" | "kind" | "metadata"))
             .map(|name| format!("unknown field {}", quote(name)))
             .collect();
         return Ok(Decoded { object: value, complaints, refused: Some(refused) });

@@ -67,7 +67,7 @@ pub(crate) async fn create(
 ) -> Result<Outcome> {
     let now = object::now();
     write::check_namespace(resource, target, &mut object)?;
-    check_new(&object, options.dry_run)?;
+    check_new(&mut object, options.dry_run)?;
     admit::namespace(call, resource, target, object::meta(&object, "name"))?;
     if resource.custom().is_some_and(|version| version.terminating) {
         return Err(Failure::method_not_allowed());
@@ -75,7 +75,7 @@ pub(crate) async fn create(
     strategy::default(resource, &mut object);
     admit::create(call, resource, target, &mut object)?;
     crate::auth::escalation::check(&call.server.store, &call.user, resource, &target.namespace, &object, None)?;
-    let generated = fill_metadata(&mut object, &now, options.dry_run)?;
+    let generated = fill_metadata(&mut object, &now)?;
     if ownership == Ownership::Track {
         write::track(resource, None, &mut object, Part::Main, &options.field_manager, &now);
     }
@@ -148,23 +148,21 @@ pub(crate) async fn store(
     Err(Failure::internal("no free name was found"))
 }
 
-/// It is the storage that refuses a version, and a dry run does not come there.
-fn check_new(object: &Value, dry_run: bool) -> Result<()> {
+/// A new object has no version. It is the storage that refuses one, and a dry run, which does not come there, keeps it.
+fn check_new(object: &mut Value, dry_run: bool) -> Result<()> {
     match object::meta(object, "resourceVersion") {
-        "" | "0" => Ok(()),
-        _ if dry_run => Ok(()),
-        _ => Err(Failure::plain_internal("resourceVersion should not be set on objects to be created")),
+        version if dry_run && !version.is_empty() => {}
+        "" | "0" => drop(metadata_mut(object).remove("resourceVersion")),
+        _ => return Err(Failure::plain_internal("resourceVersion should not be set on objects to be created")),
     }
+    Ok(())
 }
 
 /// Fills in what the server decides; says whether the name was generated.
-fn fill_metadata(object: &mut Value, now: &str, dry_run: bool) -> Result<bool> {
+fn fill_metadata(object: &mut Value, now: &str) -> Result<bool> {
     let meta = metadata_mut(object);
     for server_side in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         meta.remove(server_side);
-    }
-    if !dry_run {
-        meta.remove("resourceVersion");
     }
     meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
     meta.insert("creationTimestamp".into(), now.into());

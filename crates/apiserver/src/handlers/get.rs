@@ -63,9 +63,7 @@ pub(crate) fn shaped(
     match output.shape {
         Shape::Object => Ok(reply::value(code, &object, output)),
         Shape::Partial => {
-            let metadata = object["metadata"].take();
-            let document =
-                json!({"kind": "PartialObjectMetadata", "apiVersion": output.meta_version, "metadata": metadata});
+            let document = partial::document(object["metadata"].take(), output.meta_version);
             Ok(reply::value(code, &document, output))
         }
         Shape::PartialList => Err(Failure::not_acceptable(

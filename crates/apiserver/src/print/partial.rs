@@ -3,11 +3,17 @@
 use bytes::BufMut;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 struct OnlyMetadata<'a> {
     #[serde(borrow)]
     metadata: &'a RawValue,
+}
+
+/// The metadata form of an object that has this metadata.
+pub(crate) fn document(metadata: Value, meta_version: &str) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": meta_version, "metadata": metadata})
 }
 
 /// Appends the metadata form of a stored object, without a newline.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::partial;
 use crate::registry::{Resource, Source};
 use crate::status::{Failure, Result};
 
@@ -85,9 +86,7 @@ fn row_object(mut value: Value, include: IncludeObject, meta_version: &str) -> V
     match include {
         IncludeObject::None => Value::Null,
         IncludeObject::Object => value,
-        IncludeObject::Metadata => {
-            json!({"kind": "PartialObjectMetadata", "apiVersion": meta_version, "metadata": value["metadata"].take()})
-        }
+        IncludeObject::Metadata => partial::document(value["metadata"].take(), meta_version),
     }
 }
 

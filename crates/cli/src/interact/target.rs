@@ -35,8 +35,7 @@ impl Target {
         match (error, &self.early) {
             // The words of every kubelet; their code differs.
             (kube::Error::Api(status), Some(early)) if status.message.contains("container not found") => early.told(),
-            (kube::Error::Api(status), _) => CommandError::failure(status.message.clone()),
-            (other, _) => CommandError::failure(chain(other)),
+            _ => CommandError::failure(chain(error)),
         }
     }
 }

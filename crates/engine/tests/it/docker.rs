@@ -10,7 +10,7 @@ use kubetask_engine::traits::{BuildSpec, RegistryCredentials};
 use kubetask_engine::{ContainerEngine, DockerEngine, EngineError};
 use tokio::sync::{OnceCell, mpsc};
 
-use crate::world::{World, docker_engine, exec_sh, text};
+use crate::world::{World, docker_engine, exec_sh, skipped, text};
 
 const IMAGE: &str = "kubetask-test/busybox:1";
 
@@ -22,9 +22,7 @@ pub(crate) async fn busybox(engine: &DockerEngine, built: &'static Built) -> Opt
     let built = built.get_or_init(|| async {
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
         let Some(busybox) = busybox else {
-            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "busybox (static) is missing, and CI must not skip");
-            eprintln!("SKIPPED: busybox (static) is missing");
-            return None;
+            return skipped("busybox (static) is missing");
         };
         let context = tempfile::tempdir().unwrap();
         let root = context.path().join("root");

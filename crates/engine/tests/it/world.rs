@@ -63,23 +63,17 @@ impl World {
                 let single_user = !rustix::process::geteuid().is_root();
                 Some(Self::of(engine, scratch, single_user))
             }
-            Err(EngineError::Unavailable { reason, .. }) if std::env::var("CI").as_deref() != Ok("true") => {
-                eprintln!("SKIPPED: {reason}");
-                None
-            }
+            Err(EngineError::Unavailable { reason, .. }) => skipped(reason),
             Err(error) => panic!("{error}"),
         }
     }
 
-    /// The local engine with sandboxes made by bwrap.
+    /// The local engine with sandboxes made by bwrap; `None`, said aloud, where there is none.
     pub(crate) async fn bwrap() -> Option<Self> {
         let scratch = tempfile::Builder::new().prefix("kubetask-engine-").tempdir().unwrap();
         let options = LocalOptions { always_bwrap: true, ..options() };
         if options.bwrap.is_none() {
-            // It is the last resort only: not having it is fine, except where everything is to be tested.
-            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no bwrap on the path");
-            eprintln!("SKIPPED: no bwrap on the path");
-            return None;
+            return skipped("no bwrap on the path");
         }
         let engine = LocalEngine::new(scratch.path().join("engine"), options).unwrap();
         engine.probe().await.unwrap();
@@ -139,9 +133,7 @@ impl World {
         // The embedded one runs containers in sandboxes of this machine.
         let local = local_engine(scratch.path()).probe().await;
         if let (Err(error), false) = (local, crate::kubernetes::elsewhere()) {
-            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{error}");
-            eprintln!("SKIPPED: {error}");
-            return None;
+            return skipped(error);
         }
         let (cluster, options) = crate::kubernetes::cluster(options);
         let engine = KubernetesEngine::new(scratch.path().join("kubernetes"), options);
@@ -277,6 +269,13 @@ pub(crate) async fn collect(session: Session) -> (i32, String, String) {
     };
     let code = tokio::time::timeout(PATIENCE, reading).await.expect("the session does not end");
     (code, String::from_utf8_lossy(&output).into_owned(), String::from_utf8_lossy(&errors).into_owned())
+}
+
+/// Nothing to test with, said aloud. In CI everything is tested.
+pub(crate) fn skipped<T>(why: impl std::fmt::Display) -> Option<T> {
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "CI must not skip: {why}");
+    eprintln!("SKIPPED: {why}");
+    None
 }
 
 /// Whether tests may go on without Docker: anywhere but in CI, and there where no daemon can run (`.ci/run` says so).

@@ -53,8 +53,7 @@ impl Encoder {
         match self.output.shape {
             Shape::Object => self.value(out, "DELETED", &value),
             Shape::Partial | Shape::PartialList => {
-                let document = json!({"kind": "PartialObjectMetadata", "apiVersion": self.output.meta_version,
-                    "metadata": value["metadata"].take()});
+                let document = partial::document(value["metadata"].take(), self.output.meta_version);
                 self.value(out, "DELETED", &document);
             }
             Shape::Table => {
@@ -89,13 +88,11 @@ impl Encoder {
         match self.output.shape {
             Shape::Object => self.value(out, "BOOKMARK", &object),
             Shape::Partial | Shape::PartialList => {
-                let document = json!({"kind": "PartialObjectMetadata", "apiVersion": self.output.meta_version,
-                    "metadata": object["metadata"].take()});
+                let document = partial::document(object["metadata"].take(), self.output.meta_version);
                 self.value(out, "BOOKMARK", &document);
             }
             Shape::Table => {
-                let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": self.output.meta_version,
-                    "metadata": object["metadata"].take()});
+                let partial = partial::document(object["metadata"].take(), self.output.meta_version);
                 let count = table::columns(&self.resource).as_array().map_or(0, Vec::len);
                 let cells = vec![json!(""); count];
                 let document = self.table(json!({"cells": cells, "object": partial}), revision);
